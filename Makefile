@@ -1,0 +1,63 @@
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+LAB    := $(VENV)/.lab
+TEST   := $(VENV)/.test
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+help:            ## this list
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*##/\1\t/' | expand -t 20
+
+lab: $(LAB)      ## open the course in JupyterLab (sets up everything on first use)
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb $(LAB_OPTIONS)
+
+test: $(TEST) $(VENV)/.browser lint   ## everything that guards the course: about 10 minutes
+	$(BIN)/pytest tests --artefacts artefacts
+	$(BIN)/pytest --nbval --nbval-cell-timeout 120 --nbval-sanitize-with tests/nbval.cfg -p no:cacheprovider $(NOTEBOOKS)
+
+check: $(TEST) lint   ## the quick inner loop: no browser, no notebook runs
+	$(BIN)/pytest tests -m "not slow" -q
+
+lint: $(TEST)    ## ruff over code and notebooks
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+notebooks: $(LAB)   ## run notebooks/source/*.md into notebooks/*.ipynb with outputs (ONLY=01 for one)
+	$(BIN)/python -m tests.build_notebooks $(ONLY)
+
+record: $(LAB)   ## repeat the recorded long runs (hours on two cores)
+	$(BIN)/python -m normcourse.record
+
+bench-sliders: $(TEST) $(VENV)/.browser   ## key press to changed pixels, beside plain interact
+	$(BIN)/python -m tests.bench_sliders
+
+bench-import: $(LAB)   ## what `import normcourse` adds to `import torch`
+	$(BIN)/python -m tests.bench_import
+
+font: $(TEST)    ## make the subset font again (needs Debian's fonts-noto-cjk)
+	$(BIN)/pip install -q fonttools -c constraints.txt && $(BIN)/python normcourse/data/font/make_font.py
+
+clean:           ## remove the environment and everything generated outside version control
+	rm -rf $(VENV) artefacts *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+# torch first and pinned: a plain `pip install torch` may bring several gigabytes of CUDA libraries
+$(VENV)/.torch: constraints.txt
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit(f"NormCourse needs Python 3.10 or newer, this is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q "$$(grep -i '^torch==' constraints.txt)" -c constraints.txt
+	@touch $@
+
+$(LAB): $(VENV)/.torch pyproject.toml
+	$(BIN)/pip install -q -e ".[lab]" -c constraints.txt
+	@touch $@
+
+$(TEST): $(LAB)
+	$(BIN)/pip install -q -e ".[lab,test]" -c constraints.txt
+	@touch $@
+
+# The browser tests need Chromium and a Chinese system font; on Debian and Ubuntu as root they are installed here.
+$(VENV)/.browser: $(TEST)
+	sh tests/install_browser.sh
+	@touch $@
+
+.PHONY: help lab test check lint notebooks record bench-sliders bench-import font clean
+.DEFAULT_GOAL := help

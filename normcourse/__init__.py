@@ -1,0 +1,31 @@
+"""NormCourse: normalisation and residual connections, measured in front of you.
+
+    norms      layer_norm, rms_norm, batch_norm and their derivatives by hand
+    residual   one class per wiring of sublayer, norm and skip
+    models     deep stacks and a small Transformer
+    theory     the closed forms that are drawn over the measurements
+    measure    probes: gradients, variances, Jacobian spectra as tidy DataFrames
+    train      one small training loop
+    data       text to train on, recorded results, the font
+    plots      tidy DataFrame -> figure
+    explore    sliders over an experiment
+    i18n       two languages
+    record     the runs too long for a notebook
+
+They load on first use, so that `import normcourse` adds next to nothing to `import torch`.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+__all__ = ["data", "explore", "i18n", "measure", "models", "norms", "plots", "record", "residual", "theory", "train"]
+
+
+def __getattr__(name):
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module 'normcourse' has no attribute {name!r}; its modules are {', '.join(__all__)}")
+
+
+def __dir__():
+    return [*globals(), *__all__]

@@ -1,0 +1,336 @@
+"""Sliders over an experiment: parameters -> experiment -> tidy DataFrame -> figure -> picture.
+
+Why it is fast: the figure is made once and its artists are moved (`plots`); the picture goes to the browser as PNG bytes in
+a core `ipywidgets.Image`; and while nobody waits, one background thread computes and draws the positions next to the
+slider that moved last, so that a step only sends bytes. The thread leaves the kernel free for other cells.
+"""
+
+import atexit
+import html
+import inspect
+import threading
+import time
+from collections import OrderedDict
+
+import ipywidgets
+import pandas
+
+from . import plots
+from .i18n import TERMS, language, on_language_change, term, text, widget_bundle
+
+FRAMES_KEPT = 300  # per explorer; a frame is about 40 kB
+AHEAD = (1, 2, -1, 3, 4, 5, 6, -2)  # positions drawn ahead, in units of the last step
+PAUSE = 0.04  # seconds without a move before drawing ahead, so that the browser gets to paint
+BUSY_AFTER = 0.25  # seconds before an explorer says that it is computing
+
+
+def explore(experiment, draw, *, size=None, subplots=None, **controls):
+    """Put sliders on an experiment, in the style of `ipywidgets.interact`.
+
+    Args:
+        experiment: function of the controls' values returning a tidy DataFrame. It must give the same frame for the
+            same values and leave the global random state alone (use a `torch.Generator`): it runs in a background thread.
+        draw: function of `(frame, ax)`, see `plots`.
+        size: width and height of the figure in inches.
+        subplots: for several axes, the arguments of `Figure.subplots`; draw then gets their array.
+        controls: what each parameter ranges over. (min, max) or (min, max, step): a slider, of integers or of floats; a list
+            or a dict {label: value}: a choice; True or False: a checkbox; or an ipywidget of one of these kinds. As with
+            `interact`, a control starts at the experiment's default for it, else in the middle of its range.
+
+    Returns: an `Explorer`; put the call last in its cell to see it.
+    Raises: ValueError for an empty range or a parameter the experiment does not have, TypeError for an experiment that
+        returns no DataFrame. An exception at a later position is shown inside the explorer, and the sliders go on working.
+    """
+    return Explorer(experiment, draw, size, subplots, controls)
+
+
+class Explorer:
+    """See `explore`. `render(**values)` gives the picture at any position."""
+
+    def __init__(self, experiment, draw, size=None, subplots=None, controls=None):
+        self.experiment, self.draw = experiment, draw
+        self.controls = _controls(experiment, controls or {})
+        self.figure, _ = plots.new_figure(size, **(subplots or {}))
+        self._cache = OrderedDict()
+        self._moved_last = None  # name of the control and the direction of its last step
+        self._wanted = None
+        first = self._position()
+        self.image = ipywidgets.Image(value=self._frame(first), format="png", layout={"max_width": "100%"})
+        self.fallback, self.alt = plots.small_png(self.figure), plots.alt_text(self.figure)
+        self.status = ipywidgets.HTML()
+        panel = ipywidgets.Box([c.panel for c in self.controls.values()], layout={"flex_flow": "row wrap"})
+        self.widget = ipywidgets.VBox([panel, self.status, self.image])
+        for name, control in self.controls.items():
+            control.widget.observe(lambda change, name=name: self._moved(name), names="value")
+        on_language_change(self._language_changed)
+        self._before = first
+        self._draw_ahead(first)
+
+    def render(self, **values):
+        """PNG bytes of the picture at these values (the others as they stand); raises what the experiment raises."""
+        unknown = [name for name in values if name not in self.controls]
+        if unknown:
+            raise ValueError(f"no control {unknown[0]!r}; the controls are {', '.join(self.controls)}")
+        position = tuple(c.index(values[n]) if n in values else c.position() for n, c in self.controls.items())
+        return self._frame(position)
+
+    def _position(self):
+        return tuple(control.position() for control in self.controls.values())
+
+    def _key(self, position):
+        return (language(), position)
+
+    def _frame(self, position):
+        """The picture at a position (an index per control), from the cache or drawn now."""
+        key = self._key(position)
+        with _studio.drawing:
+            if key not in self._cache:
+                values = {name: c.at(i) for (name, c), i in zip(self.controls.items(), position)}
+                frame = self.experiment(**values)
+                if not isinstance(frame, pandas.DataFrame):
+                    name = getattr(self.experiment, "__name__", "the experiment")
+                    raise TypeError(f"{name} returned {type(frame).__name__}; explore needs a pandas DataFrame to draw")
+                plots.redraw(self.figure, self.draw, frame)
+                self._cache[key] = plots.png(self.figure)
+                while len(self._cache) > FRAMES_KEPT:
+                    self._cache.popitem(last=False)
+            return self._cache[key]
+
+    def _moved(self, name):
+        position = self._wanted = self._position()
+        axis = list(self.controls).index(name)
+        direction = 1 if position[axis] >= self._before[axis] else -1
+        self._moved_last, self._before = (axis, direction), position
+        ready = self._cache.get(self._key(position))
+        if ready is not None:
+            self._show(position, ready)
+            _studio.cancel(self)
+        else:
+            _studio.request(self, position)
+        self._draw_ahead(position)
+
+    def _draw_ahead(self, position):
+        """Queue the neighbours: along the control moved last (at first, the first one) far, along the others one step."""
+        if not self.controls:
+            return
+        main, direction = self._moved_last or (0, 1)
+        steps = [(main, direction * offset) for offset in AHEAD]
+        steps += [(axis, offset) for axis in range(len(self.controls)) if axis != main for offset in (1, -1)]
+        queue = []
+        for axis, offset in steps:
+            index = position[axis] + offset
+            if 0 <= index < list(self.controls.values())[axis].count:
+                queue.append(position[:axis] + (index,) + position[axis + 1 :])
+        _studio.ahead(self, [p for p in queue if self._key(p) not in self._cache])
+
+    def _show(self, position, picture):
+        if self._wanted is not None and position != self._wanted and self._key(self._wanted) in self._cache:
+            return  # a newer position is already on its way
+        self.image.value = picture
+        if self.status.value:
+            self.status.value = ""
+
+    def _work(self, position):
+        """Draw a position that someone waits for; an exception becomes text under the sliders."""
+        busy = threading.Timer(BUSY_AFTER, self._say, [text("计算中 …", "computing …", between=" ")])
+        busy.start()
+        try:
+            picture = self._frame(position)
+        except Exception as error:
+            busy.cancel()
+            values = ", ".join(f"{n} = {c.label(i)}" for (n, c), i in zip(self.controls.items(), position))
+            where = text(f"在 {values} 处出错", f"fails at {values}", between=" · ")
+            self._say(f"{where}<br><code>{html.escape(f'{type(error).__name__}: {error}')}</code>", "#b00020")
+        else:
+            busy.cancel()
+            self._show(position, picture)
+
+    def _say(self, message, colour="#666666"):
+        self.status.value = f'<span style="color:{colour}">{message}</span>'
+
+    def _language_changed(self):
+        for control in self.controls.values():
+            control.name_again()
+        _studio.request(self, self._position())
+
+    def _repr_mimebundle_(self, **kwargs):
+        return widget_bundle(self.widget, self.alt, self.fallback)
+
+
+class Control:
+    """One slider or choice with its label and reset: a row of positions 0 … count − 1, each with a value."""
+
+    def __init__(self, name, widget, labels=None):
+        self.name, self.widget, self.labels = name, widget, labels
+        self.start = widget.value
+        if labels is not None or hasattr(widget, "options"):
+            self.count = len(widget.options)
+            self.values = [v for _, v in ipywidgets.widgets.widget_selection._make_options(widget.options)]
+        elif isinstance(widget.value, bool):
+            self.values, self.count = [False, True], 2
+        else:
+            self.values = None
+            self.count = round((widget.max - widget.min) / widget.step) + 1
+        widget.style = {"description_width": "7.5em"}
+        widget.layout = {"width": "24em"}
+        self.reset = ipywidgets.Button(icon="undo", layout={"width": "2.4em"})
+        self.reset.on_click(lambda _: setattr(self.widget, "value", self.start))
+        self.panel = ipywidgets.HBox([widget, self.reset], layout={"margin": "0 1.5em 0 0"})
+        self.name_again()
+
+    def name_again(self):
+        self.widget.description = term(self.name)
+        self.reset.tooltip = text(f"重置{TERMS.get(self.name, [self.name])[0]}", f"reset {self.name}", between=" · ")
+        if self.labels is not None:
+            position = self.position()
+            with self.widget.hold_trait_notifications():
+                self.widget.options = [(term(label), value) for label, value in zip(self.labels, self.values)]
+                self.widget.index = position
+
+    def position(self):
+        return self.index(self.widget.value)
+
+    def index(self, value):
+        if self.values is not None:
+            return next(i for i, known in enumerate(self.values) if known is value or known == value)
+        if isinstance(self.widget, ipywidgets.FloatLogSlider):
+            import math
+
+            value = math.log(value, self.widget.base)
+        return round((value - self.widget.min) / self.widget.step)
+
+    def at(self, index):
+        if self.values is not None:
+            return self.values[index]
+        value = self.widget.min + index * self.widget.step
+        if isinstance(self.widget, ipywidgets.FloatLogSlider):
+            return self.widget.base**value
+        return value if isinstance(value, int) else round(value, 10)
+
+    def label(self, index):
+        return self.labels[index] if self.labels is not None else f"{self.at(index)}"
+
+
+def _controls(experiment, ranges):
+    parameters = inspect.signature(experiment).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in ranges and p.kind not in (2, 4)]
+    if missing:
+        raise ValueError(f"the experiment needs {missing[0]!r}, but no control gives it: add {missing[0]}=(min, max)")
+    controls = {}
+    for name, choice in ranges.items():
+        if name not in parameters and not open_ended:
+            raise ValueError(f"the experiment has no parameter {name!r}; it has {', '.join(parameters) or 'none'}")
+        default = parameters[name].default if name in parameters else inspect.Parameter.empty
+        controls[name] = _control(name, choice, None if default is inspect.Parameter.empty else default)
+    return controls
+
+
+def _control(name, choice, default):
+    if isinstance(choice, ipywidgets.ValueWidget):
+        if not (hasattr(choice, "step") or hasattr(choice, "options") or isinstance(choice.value, bool)):
+            raise TypeError(f"{name} is a {type(choice).__name__}; explore takes sliders, choices and checkboxes")
+        return Control(name, choice)
+    if isinstance(choice, bool):
+        return Control(name, ipywidgets.Checkbox(value=choice if default is None else default))
+    if isinstance(choice, tuple):
+        if len(choice) not in (2, 3) or any(isinstance(c, bool) or not isinstance(c, (int, float)) for c in choice):
+            raise TypeError(f"{name} is {choice!r}; a range is (min, max) or (min, max, step), all numbers")
+        low, high, *step = choice
+        whole = all(isinstance(c, int) for c in choice)
+        step = step[0] if step else 1 if whole else (high - low) / 100
+        if not low < high or not 0 < step <= high - low:
+            raise ValueError(f"{name} is {choice!r}, an empty range; expected min < max and 0 < step <= max - min")
+        slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
+        if default is None:
+            default = low + (high - low) / step // 2 * step
+        if not low <= default <= high:
+            raise ValueError(f"{name} starts at {default}, outside its range {choice!r}")
+        digits = {} if whole else {"readout_format": f".{max(1, min(4, len(f'{step:.4g}'.partition('.')[2])))}f"}
+        start = int(default) if whole else float(default)
+        return Control(name, slider(value=start, min=low, max=high, step=step, **digits))
+    if isinstance(choice, (list, dict)):
+        labels = [*map(str, choice)]
+        values = [*(choice.values() if isinstance(choice, dict) else choice)]
+        if not values:
+            raise ValueError(f"{name} is {choice!r}, an empty choice; give at least one value")
+        if default is not None and not any(default is v or default == v for v in values):
+            raise ValueError(f"{name} starts at {default!r}, which is not one of its choices {labels}")
+        options = [(term(label), value) for label, value in zip(labels, values)]
+        return Control(
+            name, ipywidgets.Dropdown(options=options, value=values[0] if default is None else default), labels
+        )
+    raise TypeError(
+        f"{name} is {choice!r}; a control is (min, max), (min, max, step), a list, a dict, True, False or a widget"
+    )
+
+
+class _Studio:
+    """The one background thread that draws for all explorers: first what someone waits for, then ahead.
+
+    For each explorer only the latest request counts, so a fast mouse never builds up a queue.
+    """
+
+    def __init__(self):
+        self.drawing = threading.RLock()
+        self.change = threading.Condition()
+        self.requests, self.plans = OrderedDict(), OrderedDict()
+        self.quiet_from = 0.0
+        self.thread, self.closed = None, False
+
+    def request(self, explorer, position):
+        self._tell(lambda: self.requests.update({explorer: position}))
+
+    def cancel(self, explorer):
+        self._tell(lambda: self.requests.pop(explorer, None))
+
+    def ahead(self, explorer, positions):
+        self._tell(lambda: (self.plans.update({explorer: positions}), self.plans.move_to_end(explorer, last=False)))
+
+    def close(self):
+        self.closed = True
+        with self.change:
+            self.change.notify()
+        if self.thread is not None:
+            self.thread.join(timeout=5)
+
+    def _tell(self, update):
+        with self.change:
+            update()
+            self.quiet_from = time.monotonic() + PAUSE
+            if self.thread is None:
+                self.thread = threading.Thread(target=self._loop, name="normcourse-explore", daemon=True)
+                self.thread.start()
+                atexit.register(self.close)
+            self.change.notify()
+
+    def _next(self):
+        """The next piece of work, waiting for one: (explorer, position, is somebody waiting for it)."""
+        with self.change:
+            while not self.closed:
+                if self.requests:
+                    return *self.requests.popitem(last=False), True
+                wait = self.quiet_from - time.monotonic()
+                for explorer in [e for e, positions in self.plans.items() if not positions]:
+                    del self.plans[explorer]
+                if self.plans and wait <= 0:
+                    explorer = next(iter(self.plans))
+                    return explorer, self.plans[explorer].pop(0), False
+                self.change.wait(wait if self.plans else None)
+        return None, None, None
+
+    def _loop(self):
+        while True:
+            explorer, position, waited_for = self._next()
+            if explorer is None:
+                return
+            if waited_for:
+                explorer._work(position)
+                continue
+            try:
+                explorer._frame(position)
+            except Exception:  # shown when somebody goes there
+                pass
+
+
+_studio = _Studio()

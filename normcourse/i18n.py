@@ -1,0 +1,161 @@
+"""Two languages: the switch, the glossary, and text that follows the switch."""
+
+import os
+
+LANGUAGES = {"zh": "中文", "en": "English", "both": "并排 Side by side"}
+
+# English term -> Chinese term, as the prose uses them. A test checks that no other translation slips in.
+GLOSSARY = {
+    "activation": "激活值",
+    "activation function": "激活函数",
+    "batch normalisation": "批归一化",
+    "degradation": "退化",
+    "exploding gradient": "梯度爆炸",
+    "gain": "增益",
+    "gate": "门控",
+    "gradient": "梯度",
+    "gradient norm": "梯度范数",
+    "hidden state": "隐藏状态",
+    "highway network": "高速网络",
+    "initialisation": "初始化",
+    "Jacobian": "雅可比矩阵",
+    "layer normalisation": "层归一化",
+    "learning rate": "学习率",
+    "mean-field theory": "平均场理论",
+    "Post-Norm": "后置归一化",
+    "Pre-Norm": "前置归一化",
+    "residual branch": "残差分支",
+    "residual connection": "残差连接",
+    "scale γ": "缩放 γ",
+    "shift β": "平移 β",
+    "singular value": "奇异值",
+    "skip": "跳跃连接",
+    "vanishing gradient": "梯度消失",
+    "variance": "方差",
+    "weight": "权重",
+}
+
+# What controls and their values are called: name in code -> (中文, English).
+TERMS = {
+    "activation": ("激活函数", "activation"),
+    "branch_scale": ("分支大小 a", "branch size a"),
+    "depth": ("层数", "depth"),
+    "dropped_layer": ("去掉第几层", "layer left out"),
+    "gain": ("增益 g", "gain g"),
+    "learning_rate": ("学习率", "learning rate"),
+    "placement": ("接法", "placement"),
+    "seed": ("随机种子", "seed"),
+    "width": ("宽度", "width"),
+    "linear": ("线性（无激活）", "linear (none)"),
+    "relu": ("ReLU", "ReLU"),
+    "tanh": ("tanh", "tanh"),
+    "gelu": ("GELU", "GELU"),
+    "plain": ("普通", "plain"),
+    "residual": ("残差", "residual"),
+    "highway": ("高速", "highway"),
+    "post_norm": ("后置归一化", "Post-Norm"),
+    "pre_norm": ("前置归一化", "Pre-Norm"),
+    "res_post_norm": ("残差后归一化", "Res-Post-Norm"),
+    "peri_norm": ("双侧归一化", "Peri-Norm"),
+    "deep_norm": ("DeepNorm", "DeepNorm"),
+    "rezero": ("ReZero", "ReZero"),
+    "layer_scale": ("LayerScale", "LayerScale"),
+    "scaled_pre_norm": ("缩放前置归一化", "scaled Pre-Norm"),
+    "hyper_connection": ("超连接", "hyper-connection"),
+}
+
+_state = {"language": "both"}
+_listeners = []
+
+
+def language():
+    """The language in force: "zh", "en" or "both"."""
+    return _state["language"]
+
+
+def set_language(code):
+    """Switch to "zh", "en" or "both" and tell everything that shows text."""
+    if code not in LANGUAGES:
+        raise ValueError(f"unknown language {code!r}; known are {', '.join(LANGUAGES)}")
+    if code != _state["language"]:
+        _state["language"] = code
+        for listener in list(_listeners):
+            listener()
+
+
+def on_language_change(listener):
+    """Call `listener()` after every change of language."""
+    _listeners.append(listener)
+
+
+def text(zh, en, between="\n"):
+    """The text in the language in force; side by side gives both, Chinese first, unless they are the same."""
+    if language() == "both":
+        return zh if zh == en else f"{zh}{between}{en}"
+    return zh if language() == "zh" else en
+
+
+def term(name, between=" "):
+    """The bilingual name of a control or of one of its values; what is not in `TERMS` is its own name."""
+    zh, en = TERMS.get(name, (str(name), str(name)))
+    return text(zh, en, between)
+
+
+# One rule per language, scoped to the notebook that holds the marker, so that other open notebooks keep their own.
+_HIDE = "<style>.jp-Notebook:has(.nc-{on}) .jp-RenderedMarkdown [lang={off}] {{display: none}}</style>"
+_SIDE_BY_SIDE = """<style>
+.jp-Notebook:has(.nc-both) .jp-RenderedMarkdown:has(> [lang=zh]):has(> [lang=en]) {
+  display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1.25fr); column-gap: 2.5em; align-items: start }
+.jp-Notebook:has(.nc-both) .jp-RenderedMarkdown:has(> [lang=zh]):has(> [lang=en]) > :not([lang]) { grid-column: 1 / -1 }
+</style>"""
+_STYLES = {"zh": _HIDE.format(on="zh", off="en"), "en": _HIDE.format(on="en", off="zh"), "both": _SIDE_BY_SIDE}
+
+
+class LanguageSwitch:
+    """See `language_switch`."""
+
+    def __init__(self):
+        import ipywidgets
+
+        options = [(label, code) for code, label in LANGUAGES.items()]
+        self.buttons = ipywidgets.ToggleButtons(
+            options=options, value=language(), style={"button_width": "max-content"}
+        )
+        self.style = ipywidgets.HTML()
+        self.widget = ipywidgets.VBox([self.buttons, self.style])
+        self.buttons.observe(lambda change: set_language(change["new"]), names="value")
+        on_language_change(self._follow)
+        self._follow()
+
+    def _follow(self):
+        self.buttons.value = language()
+        self.style.value = f'<span class="nc-{language()}"></span>{_STYLES[language()]}'
+
+    def _repr_mimebundle_(self, **kwargs):
+        return widget_bundle(self.widget, "中文 | English | 并排 Side by side")
+
+
+def language_switch(code=None):
+    """The buttons 中文 / English / 并排 Side by side. In JupyterLab they hide the other language's prose in this notebook
+    or lay both out in two columns; the labels of all explorers follow everywhere.
+
+    Args: code: the language to begin with: "zh", "en" or "both"; by default the one in force, which at first is
+        the environment variable NORMCOURSE_LANGUAGE, or else "both".
+    """
+    if code is not None:
+        set_language(code)
+    return LanguageSwitch()
+
+
+def widget_bundle(widget, alt, png=None):
+    """What a cell shows: the live widget, and for a reader without a kernel the picture (base64) with its alt text."""
+    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+    bundle = {"application/vnd.jupyter.widget-view+json": view, "text/plain": alt}
+    metadata = {}
+    if png is not None:
+        bundle["image/png"], metadata["image/png"] = png, {"alt": alt}
+    return bundle, metadata
+
+
+if os.environ.get("NORMCOURSE_LANGUAGE"):
+    set_language(os.environ["NORMCOURSE_LANGUAGE"])

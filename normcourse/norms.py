@@ -1,0 +1,200 @@
+"""LayerNorm, RMSNorm and, for contrast, BatchNorm, in plain torch: each forward, then its derivative by hand.
+
+Notation: d is the size of the last dimension, x̂ the normalised x, rstd = 1/σ the reciprocal of what x is divided by.
+"""
+
+import torch
+from torch import nn
+
+
+def layer_norm(x, weight=None, bias=None, eps=1e-5):
+    """Layer normalisation over the last dimension: y = (x − mean) / sqrt(var + eps) · weight + bias.
+
+    var is the biased variance (divided by d, not d − 1), and eps stands inside the root.
+
+    Args:
+        x: (..., d), any floating dtype. Half precision is computed in fp32.
+        weight: γ of shape (d,), or None for 1.
+        bias: β of shape (d,), or None for 0.
+        eps: > 0, in units of x².
+
+    Returns: y with the shape and dtype of x.
+    Raises: TypeError for integer tensors; ValueError for wrong shapes or eps <= 0.
+    Source: Ba, Kiros & Hinton, "Layer Normalization" (2016), section 3.
+    """
+    _check(x, eps, weight=weight, bias=bias)
+    x_hat, _ = _standardise(x, eps)
+    return _scale_and_shift(x_hat, weight, bias).to(x.dtype)
+
+
+def layer_norm_backward(dy, x, weight=None, eps=1e-5):
+    """Gradients of `layer_norm` with respect to x, weight and bias, given dy = ∂loss/∂y.
+
+    With g = dy · weight:  dx = rstd · (g − mean(g) − x̂ · mean(g · x̂)).
+    The two means are the two directions that LayerNorm removes: shifting all of x, and stretching x − mean.
+
+    Args: dy like x (..., d); x, weight and eps as they were given to `layer_norm` (weight None counts as 1).
+    Returns: dx like x; dweight and dbias of shape (d,), in the dtype of weight (of x without one).
+    """
+    _check(x, eps, weight=weight, dy=dy)
+    x_hat, rstd = _standardise(x, eps)
+    g = _scale_and_shift(dy, weight).to(x_hat.dtype)
+    dx = rstd * (g - g.mean(-1, keepdim=True) - x_hat * (g * x_hat).mean(-1, keepdim=True))
+    return dx.to(x.dtype), _sum_rows(dy * x_hat, x, weight), _sum_rows(dy.to(x_hat.dtype), x, weight)
+
+
+def rms_norm(x, weight=None, eps=1e-6):
+    """RMS normalisation over the last dimension: y = x / sqrt(mean(x²) + eps) · weight.
+
+    Arguments, result and errors are those of `layer_norm`, without the bias.
+    Source: Zhang & Sennrich, "Root Mean Square Layer Normalization" (2019), equation 4.
+    """
+    _check(x, eps, weight=weight)
+    x_hat, _ = _divide_by_rms(x, eps)
+    return _scale_and_shift(x_hat, weight).to(x.dtype)
+
+
+def rms_norm_backward(dy, x, weight=None, eps=1e-6):
+    """Gradients of `rms_norm` with respect to x and weight, given dy = ∂loss/∂y.
+
+    With g = dy · weight:  dx = rstd · (g − x̂ · mean(g · x̂)). One direction is removed: stretching x.
+    """
+    _check(x, eps, weight=weight, dy=dy)
+    x_hat, rstd = _divide_by_rms(x, eps)
+    g = _scale_and_shift(dy, weight).to(x_hat.dtype)
+    dx = rstd * (g - x_hat * (g * x_hat).mean(-1, keepdim=True))
+    return dx.to(x.dtype), _sum_rows(dy * x_hat, x, weight)
+
+
+def batch_norm(x, weight=None, bias=None, eps=1e-5):
+    """Batch normalisation with the statistics of this batch: each feature over all other dimensions.
+
+    x is (..., d) with the features last, so (batch, d) and (batch, sequence, d) both work; weight, bias, eps and
+    errors are those of `layer_norm`. With a single row every feature equals its own mean and y is bias.
+    Source: Ioffe & Szegedy, "Batch Normalization" (2015), algorithm 1.
+    """
+    _check(x, eps, weight=weight, bias=bias)
+    rows = _wide(x).flatten(0, -2) if x.dim() > 1 else _wide(x)[None]
+    centred = rows - rows.mean(0)
+    x_hat = centred * torch.rsqrt(centred.square().mean(0) + eps)
+    return _scale_and_shift(x_hat.view(x.shape), weight, bias).to(x.dtype)
+
+
+class LayerNorm(nn.Module):
+    """`layer_norm` as a module; its state dict is the one of `torch.nn.LayerNorm(hidden_size)`."""
+
+    def __init__(self, hidden_size, eps=1e-5, elementwise_affine=True, bias=True):
+        super().__init__()
+        self.hidden_size, self.eps = _check_size(hidden_size), eps
+        self.weight = nn.Parameter(torch.ones(hidden_size)) if elementwise_affine else None
+        self.bias = nn.Parameter(torch.zeros(hidden_size)) if elementwise_affine and bias else None
+
+    def forward(self, x):
+        _check_width(x, self.hidden_size, self)
+        return layer_norm(x, self.weight, self.bias, self.eps)
+
+    def extra_repr(self):
+        return f"{self.hidden_size}, eps={self.eps}, elementwise_affine={self.weight is not None}"
+
+
+class RMSNorm(nn.Module):
+    """`rms_norm` as a module; its state dict is the one of `torch.nn.RMSNorm(hidden_size)`."""
+
+    def __init__(self, hidden_size, eps=1e-6, elementwise_affine=True):
+        super().__init__()
+        self.hidden_size, self.eps = _check_size(hidden_size), eps
+        self.weight = nn.Parameter(torch.ones(hidden_size)) if elementwise_affine else None
+
+    def forward(self, x):
+        _check_width(x, self.hidden_size, self)
+        return rms_norm(x, self.weight, self.eps)
+
+    extra_repr = LayerNorm.extra_repr
+
+
+class BatchNorm(nn.Module):
+    """`batch_norm` as a module, features last; state dict and momentum are those of `torch.nn.BatchNorm1d`.
+
+    In training it uses the statistics of the batch and keeps a running average of them; in evaluation it uses the
+    average.
+    """
+
+    def __init__(self, hidden_size, eps=1e-5, elementwise_affine=True, momentum=0.1):
+        super().__init__()
+        self.hidden_size, self.eps, self.momentum = _check_size(hidden_size), eps, momentum
+        self.weight = nn.Parameter(torch.ones(hidden_size)) if elementwise_affine else None
+        self.bias = nn.Parameter(torch.zeros(hidden_size)) if elementwise_affine else None
+        self.register_buffer("running_mean", torch.zeros(hidden_size))
+        self.register_buffer("running_var", torch.ones(hidden_size))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+
+    def forward(self, x):
+        _check_width(x, self.hidden_size, self)
+        if not self.training:
+            x_hat = (_wide(x) - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
+            return _scale_and_shift(x_hat, self.weight, self.bias).to(x.dtype)
+        with torch.no_grad():
+            rows = _wide(x).flatten(0, -2)
+            self.running_mean.lerp_(rows.mean(0).to(self.running_mean), self.momentum)
+            if len(rows) > 1:
+                self.running_var.lerp_(rows.var(0).to(self.running_var), self.momentum)
+            self.num_batches_tracked += 1
+        return batch_norm(x, self.weight, self.bias, self.eps)
+
+    extra_repr = LayerNorm.extra_repr
+
+
+NORMS = {"layer_norm": LayerNorm, "rms_norm": RMSNorm, "batch_norm": BatchNorm, "none": nn.Identity}
+
+
+def _standardise(x, eps):
+    """x̂ and rstd of LayerNorm. Subtracting the mean before squaring keeps digits that E[x²] − E[x]² would cancel."""
+    centred = _wide(x) - _wide(x).mean(-1, keepdim=True)
+    rstd = torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
+    return centred * rstd, rstd
+
+
+def _divide_by_rms(x, eps):
+    rstd = torch.rsqrt(_wide(x).square().mean(-1, keepdim=True) + eps)
+    return _wide(x) * rstd, rstd
+
+
+def _wide(x):
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _scale_and_shift(x_hat, weight=None, bias=None):
+    y = x_hat if weight is None else x_hat * weight
+    return y if bias is None else y + bias
+
+
+def _sum_rows(terms, x, weight):
+    return terms.reshape(-1, terms.shape[-1]).sum(0).to(x.dtype if weight is None else weight.dtype)
+
+
+def _check(x, eps, dy=None, **parameters):
+    if not x.is_floating_point():
+        raise TypeError(f"x has dtype {x.dtype}; a norm needs a floating dtype: convert with x.float()")
+    if x.dim() == 0:
+        raise ValueError("x is a single number; a norm needs at least one dimension: (..., hidden_size)")
+    if not eps > 0:
+        raise ValueError(f"eps is {eps}; it must be > 0, or a constant row divides by zero")
+    if dy is not None and dy.shape != x.shape:
+        raise ValueError(f"dy has shape {tuple(dy.shape)}, but x has shape {tuple(x.shape)}; they must be the same")
+    for name, parameter in parameters.items():
+        if parameter is not None and parameter.shape != x.shape[-1:]:
+            raise ValueError(f"{name} has shape {tuple(parameter.shape)}, but the last dimension of x is {x.shape[-1]}")
+
+
+def _check_size(hidden_size):
+    if not isinstance(hidden_size, int) or hidden_size < 1:
+        raise ValueError(f"hidden_size is {hidden_size!r}; expected a whole number >= 1")
+    return hidden_size
+
+
+def _check_width(x, hidden_size, module):
+    if x.dim() == 0 or x.shape[-1] != hidden_size:
+        name = type(module).__name__
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, but this {name} was made for a last dimension of {hidden_size}"
+        )

@@ -1,0 +1,72 @@
+"""The closed forms that are drawn over the measurements: networks of infinite width at initialisation.
+
+In a wide layer W φ(x) with W ~ N(0, gain²/width), the entries of x are as good as Gaussian, and everything follows from
+two averages over a standard normal z:  E φ(√q z)²  for the forward pass and  E φ'(√q z)²  for the backward pass.
+Sources: Poole et al. (2016), Schoenholz et al., "Deep Information Propagation" (2017); for the residual stack Yang &
+Schoenholz, "Mean Field Residual Networks" (2017).
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+
+from .models import ACTIVATIONS
+from .residual import find
+
+_Z = torch.linspace(-10, 10, 4001, dtype=torch.float64)
+_DENSITY = torch.exp(-_Z.square() / 2)
+_DENSITY /= _DENSITY.sum()
+
+
+@lru_cache(maxsize=100_000)
+def gaussian_moments(activation, q):
+    """E φ(√q z)² and E φ'(√q z)² for a standard normal z; `activation` is a key of `ACTIVATIONS`, q > 0 a variance."""
+    x = (math.sqrt(q) * _Z).requires_grad_()
+    y = find(activation, ACTIVATIONS, "activation")()(x)
+    (slope,) = torch.autograd.grad(y.sum(), x)
+    return float(_DENSITY @ y.detach().square()), float(_DENSITY @ slope.square())
+
+
+def mean_field(placement, depth, gain=1.0, activation="relu", variance=1.0):
+    """Variance and gradient of `models.deep_mlp` without norms, in the limit of infinite width.
+
+    Args:
+        placement: "plain", "residual" or "highway".  depth, gain, activation: as for `deep_mlp`.
+        variance: of the input's entries.
+
+    Returns: two lists of length depth + 1 over the layers 0 … depth: the variance of the hidden state's entries, and
+        the root mean square gradient norm with respect to it, in units of the gradient at the last layer.
+    """
+    if placement not in _STEPS:
+        raise ValueError(f"no closed form for placement {placement!r}; known are {', '.join(_STEPS)}")
+    variances, factors = [variance], []
+    for _ in range(depth):
+        forward, backward = _STEPS[placement](variances[-1], gain, activation)
+        variances.append(forward)
+        factors.append(math.sqrt(backward))
+    gradients = [1.0]
+    for factor in reversed(factors):
+        gradients.append(gradients[-1] * factor)
+    return variances, gradients[::-1]
+
+
+def _plain(q, gain, activation):
+    value, slope = gaussian_moments(activation, q) if q > 0 else (0.0, 0.0)
+    return gain**2 * value, gain**2 * slope
+
+
+def _residual(q, gain, activation):
+    value, slope = _plain(q, gain, activation)
+    return q + value, 1 + slope
+
+
+def _highway(q, gain, activation):
+    """The gate T = sigmoid(√q z − 2) is independent of f and x in the limit; its own slope carries a gradient too."""
+    value, slope = _plain(q, gain, activation)
+    gate = torch.sigmoid(math.sqrt(q) * _Z - 2)
+    shut, open_, gate_slope = (float(_DENSITY @ t.square()) for t in (1 - gate, gate, gate * (1 - gate)))
+    return open_ * value + shut * q, shut + open_ * slope + gate_slope * (value + q)
+
+
+_STEPS = {"plain": _plain, "residual": _residual, "highway": _highway}

@@ -1,0 +1,81 @@
+"""One small training loop: Adam, cross-entropy, a progress bar with a stop button, and the history as a DataFrame."""
+
+import time
+
+import torch
+import torch.nn.functional as F
+
+
+def train(model, batches, *, steps, learning_rate, warmup=0, clip=None, progress=True, every=1, **labels):
+    """Train `model` to predict integer targets.
+
+    Args:
+        model: from the inputs to logits (..., classes).
+        batches: iterator of (inputs, targets), targets int64 of shape (...).
+        steps: number of batches.  learning_rate: Adam's, after `warmup` steps of linear rise.
+        clip: largest gradient norm; None for no clipping.
+        progress: show a bar with a stop button in a notebook. Interrupting the kernel (■) also ends the run early; what
+            was recorded until then is returned.
+        every: record one step in so many.
+
+    Returns: columns `step`, `loss` (nats per target, of that step's batch), `gradient_norm` (all parameters, before
+        clipping), and the labels. A loss that is no longer finite ends the run; its row is the last.
+    """
+    if steps < 1 or learning_rate <= 0:
+        raise ValueError(
+            f"steps is {steps} and learning_rate is {learning_rate}; expected steps >= 1 and learning_rate > 0"
+        )
+    import pandas
+
+    optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    rows, bar = [], _Progress(steps) if progress else None
+    model.train()
+    try:
+        for step, (inputs, targets) in zip(range(1, steps + 1), batches):
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate * min(1.0, step / max(1, warmup))
+            logits = model(inputs)
+            loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+            optimiser.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
+            optimiser.step()
+            finite = bool(torch.isfinite(loss))
+            if step % every == 0 or step == steps or not finite:
+                rows.append((step, float(loss.detach()), float(norm)))
+            if not finite or (bar and bar.stopped(step, rows)):
+                break
+    except KeyboardInterrupt:
+        pass
+    finally:
+        if bar:
+            bar.close()
+    return pandas.DataFrame(rows, columns=["step", "loss", "gradient_norm"]).assign(**labels)
+
+
+class _Progress:
+    """A bar, the loss, and a stop button. The button works while the cell runs where the front end talks to the kernel
+    beside the running cell (JupyterLab 4.4 and later); elsewhere interrupt the kernel."""
+
+    def __init__(self, steps):
+        import ipywidgets
+        from IPython.display import display
+
+        self.steps, self.pressed, self.shown = steps, False, 0.0
+        self.bar = ipywidgets.IntProgress(max=steps, layout={"width": "20em"})
+        self.loss = ipywidgets.Label()
+        self.button = ipywidgets.Button(description="停止 stop", icon="stop", layout={"width": "8em"})
+        self.button.on_click(lambda _: setattr(self, "pressed", True))
+        self.row = ipywidgets.HBox([self.bar, self.loss, self.button])
+        display(self.row)
+
+    def stopped(self, step, rows):
+        if time.monotonic() - self.shown > 0.1 or step == self.steps:
+            self.shown = time.monotonic()
+            self.bar.value = step
+            if rows:
+                self.loss.value = f"{step} / {self.steps}   loss {rows[-1][1]:.3f}"
+        return self.pressed
+
+    def close(self):
+        self.button.disabled = True
