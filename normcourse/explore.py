@@ -1,11 +1,12 @@
 """Sliders over an experiment: parameters -> experiment -> tidy DataFrame -> figure -> picture.
 
-Why it is fast: the figure is made once and its artists are moved (`plots`); the picture goes to the browser as PNG bytes in
+Why it is fast: the figure is made once and its artists are moved (`canvas`); the picture goes to the browser as PNG bytes in
 a core `ipywidgets.Image`; and while nobody waits, one background thread computes and draws the positions next to the
 slider that moved last, so that a step only sends bytes. The thread leaves the kernel free for other cells.
 """
 
 import atexit
+import contextlib
 import html
 import inspect
 import threading
@@ -14,13 +15,15 @@ from collections import OrderedDict
 
 import ipywidgets
 import pandas
+import torch
 
-from . import plots
+from . import canvas
 from .i18n import TERMS, language, on_language_change, term, text, widget_bundle
 
 FRAMES_KEPT = 300  # per explorer; a frame is about 40 kB
 AHEAD = (1, 2, -1, 3, 4, 5, 6, -2)  # positions drawn ahead, in units of the last step
-PAUSE = 0.04  # seconds without a move before drawing ahead, so that the browser gets to paint
+PAUSE = 0.05  # seconds without a move before drawing ahead, so that the browser gets to paint
+LONG_PAUSE = 1.5  # and before drawing the neighbours along the other sliders
 BUSY_AFTER = 0.25  # seconds before an explorer says that it is computing
 
 
@@ -30,7 +33,7 @@ def explore(experiment, draw, *, size=None, subplots=None, **controls):
     Args:
         experiment: function of the controls' values returning a tidy DataFrame. It must give the same frame for the
             same values and leave the global random state alone (use a `torch.Generator`): it runs in a background thread.
-        draw: function of `(frame, ax)`, see `plots`.
+        draw: function of `(frame, ax)`, see `canvas`.
         size: width and height of the figure in inches.
         subplots: for several axes, the arguments of `Figure.subplots`; draw then gets their array.
         controls: what each parameter ranges over. (min, max) or (min, max, step): a slider, of integers or of floats; a list
@@ -48,15 +51,17 @@ class Explorer:
     """See `explore`. `render(**values)` gives the picture at any position."""
 
     def __init__(self, experiment, draw, size=None, subplots=None, controls=None):
-        self.experiment, self.draw = experiment, draw
+        self.experiment, self.draw, self.subplots = experiment, draw, subplots or {}
         self.controls = _controls(experiment, controls or {})
-        self.figure, _ = plots.new_figure(size, **(subplots or {}))
+        self.figure, _ = canvas.new_figure(size, **self.subplots)
         self._cache = OrderedDict()
         self._moved_last = None  # name of the control and the direction of its last step
         self._wanted = None
         first = self._position()
-        self.image = ipywidgets.Image(value=self._frame(first), format="png", layout={"max_width": "100%"})
-        self.fallback, self.alt = plots.small_png(self.figure), plots.alt_text(self.figure)
+        width = f"{self.figure.get_figwidth() * self.figure.dpi:.0f}px"
+        layout = {"width": width, "max_width": "100%", "object_fit": "contain"}
+        self.image = ipywidgets.Image(value=self._frame(first), format="png", layout=layout)
+        self.fallback, self.alt = canvas.small_png(self.figure), canvas.alt_text(self.figure)
         self.status = ipywidgets.HTML()
         panel = ipywidgets.Box([c.panel for c in self.controls.values()], layout={"flex_flow": "row wrap"})
         self.widget = ipywidgets.VBox([panel, self.status, self.image])
@@ -90,13 +95,15 @@ class Explorer:
                 if not isinstance(frame, pandas.DataFrame):
                     name = getattr(self.experiment, "__name__", "the experiment")
                     raise TypeError(f"{name} returned {type(frame).__name__}; explore needs a pandas DataFrame to draw")
-                plots.redraw(self.figure, self.draw, frame)
-                self._cache[key] = plots.png(self.figure)
+                canvas.redraw(self.figure, self.draw, frame)
+                self._cache[key] = canvas.png(self.figure)
                 while len(self._cache) > FRAMES_KEPT:
                     self._cache.popitem(last=False)
             return self._cache[key]
 
     def _moved(self, name):
+        if self.controls[name].renaming:
+            return
         position = self._wanted = self._position()
         axis = list(self.controls).index(name)
         direction = 1 if position[axis] >= self._before[axis] else -1
@@ -110,18 +117,22 @@ class Explorer:
         self._draw_ahead(position)
 
     def _draw_ahead(self, position):
-        """Queue the neighbours: along the control moved last (at first, the first one) far, along the others one step."""
+        """Plan the neighbours: soon those along the control moved last (at first, the first one), later the others."""
         if not self.controls:
             return
         main, direction = self._moved_last or (0, 1)
-        steps = [(main, direction * offset) for offset in AHEAD]
-        steps += [(axis, offset) for axis in range(len(self.controls)) if axis != main for offset in (1, -1)]
-        queue = []
-        for axis, offset in steps:
-            index = position[axis] + offset
-            if 0 <= index < list(self.controls.values())[axis].count:
-                queue.append(position[:axis] + (index,) + position[axis + 1 :])
-        _studio.ahead(self, [p for p in queue if self._key(p) not in self._cache])
+        soon = [(main, direction * offset) for offset in AHEAD]
+        later = [(axis, offset) for axis in range(len(self.controls)) if axis != main for offset in (1, -1)]
+        counts = [control.count for control in self.controls.values()]
+
+        def missing(steps):
+            for axis, offset in steps:
+                index = position[axis] + offset
+                neighbour = (*position[:axis], index, *position[axis + 1 :])
+                if 0 <= index < counts[axis] and self._key(neighbour) not in self._cache:
+                    yield neighbour
+
+        _studio.plan(self, [*missing(soon)], [*missing(later)])
 
     def _show(self, position, picture):
         if self._wanted is not None and position != self._wanted and self._key(self._wanted) in self._cache:
@@ -162,7 +173,7 @@ class Control:
 
     def __init__(self, name, widget, labels=None):
         self.name, self.widget, self.labels = name, widget, labels
-        self.start = widget.value
+        self.start, self.renaming = widget.value, False
         if labels is not None or hasattr(widget, "options"):
             self.count = len(widget.options)
             self.values = [v for _, v in ipywidgets.widgets.widget_selection._make_options(widget.options)]
@@ -171,9 +182,9 @@ class Control:
         else:
             self.values = None
             self.count = round((widget.max - widget.min) / widget.step) + 1
-        widget.style = {"description_width": "7.5em"}
-        widget.layout = {"width": "24em"}
-        self.reset = ipywidgets.Button(icon="undo", layout={"width": "2.4em"})
+        widget.style = {"description_width": "10em"}
+        widget.layout = {"width": "26em"}
+        self.reset = ipywidgets.Button(icon="undo", layout={"width": "2.4em", "padding": "0"})
         self.reset.on_click(lambda _: setattr(self.widget, "value", self.start))
         self.panel = ipywidgets.HBox([widget, self.reset], layout={"margin": "0 1.5em 0 0"})
         self.name_again()
@@ -182,10 +193,11 @@ class Control:
         self.widget.description = term(self.name)
         self.reset.tooltip = text(f"重置{TERMS.get(self.name, [self.name])[0]}", f"reset {self.name}", between=" · ")
         if self.labels is not None:
-            position = self.position()
-            with self.widget.hold_trait_notifications():
-                self.widget.options = [(term(label), value) for label, value in zip(self.labels, self.values)]
-                self.widget.index = position
+            index = self.position()
+            self.renaming = True  # new options put the choice back to the first one, which is no move
+            self.widget.options = [(term(label), value) for label, value in zip(self.labels, self.values)]
+            self.widget.index = index
+            self.renaming = False
 
     def position(self):
         return self.index(self.widget.value)
@@ -274,8 +286,8 @@ class _Studio:
     def __init__(self):
         self.drawing = threading.RLock()
         self.change = threading.Condition()
-        self.requests, self.plans = OrderedDict(), OrderedDict()
-        self.quiet_from = 0.0
+        self.requests, self.plans = OrderedDict(), OrderedDict()  # explorer: position; explorer: (soon, later)
+        self.last_move = 0.0
         self.thread, self.closed = None, False
 
     def request(self, explorer, position):
@@ -284,8 +296,12 @@ class _Studio:
     def cancel(self, explorer):
         self._tell(lambda: self.requests.pop(explorer, None))
 
-    def ahead(self, explorer, positions):
-        self._tell(lambda: (self.plans.update({explorer: positions}), self.plans.move_to_end(explorer, last=False)))
+    def plan(self, explorer, soon, later):
+        def update():
+            self.plans[explorer] = (soon, later)
+            self.plans.move_to_end(explorer)
+
+        self._tell(update)
 
     def close(self):
         self.closed = True
@@ -297,7 +313,7 @@ class _Studio:
     def _tell(self, update):
         with self.change:
             update()
-            self.quiet_from = time.monotonic() + PAUSE
+            self.last_move = time.monotonic()
             if self.thread is None:
                 self.thread = threading.Thread(target=self._loop, name="normcourse-explore", daemon=True)
                 self.thread.start()
@@ -310,27 +326,28 @@ class _Studio:
             while not self.closed:
                 if self.requests:
                     return *self.requests.popitem(last=False), True
-                wait = self.quiet_from - time.monotonic()
-                for explorer in [e for e, positions in self.plans.items() if not positions]:
-                    del self.plans[explorer]
-                if self.plans and wait <= 0:
-                    explorer = next(iter(self.plans))
-                    return explorer, self.plans[explorer].pop(0), False
-                self.change.wait(wait if self.plans else None)
+                rest = time.monotonic() - self.last_move
+                waits = []
+                for stage, pause in enumerate((PAUSE, LONG_PAUSE)):
+                    for explorer in reversed(self.plans):  # the one moved last comes first
+                        if self.plans[explorer][stage]:
+                            if rest >= pause:
+                                return explorer, self.plans[explorer][stage].pop(0), False
+                            waits.append(pause - rest)
+                self.change.wait(min(waits) if waits else None)
         return None, None, None
 
     def _loop(self):
+        torch.set_num_threads(1)  # of this thread: the other cores belong to the browser and the learner's own cells
         while True:
             explorer, position, waited_for = self._next()
             if explorer is None:
                 return
             if waited_for:
                 explorer._work(position)
-                continue
-            try:
-                explorer._frame(position)
-            except Exception:  # shown when somebody goes there
-                pass
+            else:
+                with contextlib.suppress(Exception):  # shown when somebody goes there
+                    explorer._frame(position)
 
 
 _studio = _Studio()

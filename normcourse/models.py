@@ -147,6 +147,42 @@ class Transformer(Stack):
         return torch.randint(self.vocabulary, (batch_size, min(32, self.context)), generator=generator)
 
 
+class CharacterMLP(Stack):
+    """The next character from the `context` characters before it: ids (batch, context) to logits (batch, vocabulary).
+
+    Each character becomes width / context numbers, side by side they enter the stack of `deep_mlp`, and a matrix reads
+    the result out. Bengio et al., "A Neural Probabilistic Language Model" (2003), deepened.
+
+    Args: vocabulary: number of token ids.  context: characters seen, dividing width.  The others as in `deep_mlp`.
+    """
+
+    def __init__(
+        self, vocabulary, depth, placement, *, width=64, context=8, norm="none", activation="relu", gain=1.0, seed=0
+    ):
+        super().__init__()
+        _check_counts(vocabulary=vocabulary, context=context)
+        if width % context:
+            raise ValueError(f"width is {width} and context is {context}; width must be a multiple of context")
+        stack = DeepMLP(depth, width, placement, norm, activation, gain, seed)
+        generator = torch.Generator().manual_seed(seed)
+        self.vocabulary, self.context, self.hidden_size = vocabulary, context, width
+        self.tokens = nn.Parameter(torch.randn(vocabulary, width // context, generator=generator))
+        self.blocks, self.final_norm = stack.blocks, stack.final_norm
+        self.head = Linear(width, vocabulary, xavier(width, vocabulary), generator)
+
+    def embed(self, ids):
+        if ids.is_floating_point() or ids.shape[-1] != self.context:
+            raise ValueError(f"ids is {ids.dtype} of shape {tuple(ids.shape)}; expected ids (batch, {self.context})")
+        return self.tokens[ids].flatten(-2)
+
+    def forward(self, ids):
+        return self.head(self.final_norm(self.stream(self.embed(ids))[-1]))
+
+    def random_inputs(self, batch_size, generator):
+        """Token ids (batch_size, context), uniformly drawn."""
+        return torch.randint(self.vocabulary, (batch_size, self.context), generator=generator)
+
+
 class Attention(nn.Module):
     """Causal multi-head self-attention without biases. Vaswani et al. (2017), section 3.2."""
 

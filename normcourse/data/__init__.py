@@ -34,6 +34,12 @@ def batches(ids, batch_size, length, seed=0):
         yield window[:, :-1], window[:, 1:]
 
 
+def next_characters(ids, batch_size, context, seed=0):
+    """Endless random pairs for `models.CharacterMLP`: inputs (batch_size, context) and the next id (batch_size,)."""
+    for inputs, targets in batches(ids, batch_size, context, seed):
+        yield inputs, targets[:, -1]
+
+
 def recorded(name):
     """A recorded result as a DataFrame; `.attrs` holds its provenance (command, machine, versions, date)."""
     import json

@@ -1,0 +1,300 @@
+"""The look of the course, and artists that are moved instead of drawn anew.
+
+A drawing function takes `(frame, ax)` and draws onto the axes it is given. Drawing the same thing again on the same
+axes moves the artists that are there (`curve`, `band`, `theory`, `level` and `note` keep theirs by name), which is what
+makes sliders fast. What a function draws with matplotlib's own methods is removed before the next picture.
+
+Importing this module sets matplotlib's defaults to the look of the course, with a font that has Chinese.
+"""
+
+import base64
+import io
+import math
+
+import matplotlib
+import numpy as np
+from matplotlib import font_manager, patheffects
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from .data import FONT
+from .i18n import text
+
+font_manager.fontManager.addfont(FONT)
+matplotlib.rcParams.update(
+    {
+        "font.family": ["NormCourse Sans", "DejaVu Sans"],
+        "font.size": 11,
+        "axes.titlesize": 12.5,
+        "axes.titlelocation": "left",
+        "axes.titlepad": 10,
+        "axes.labelsize": 11,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": "#555555",
+        "axes.labelcolor": "#222222",
+        "axes.grid": True,
+        "grid.color": "#e4e4e4",
+        "grid.linewidth": 0.8,
+        "axes.axisbelow": True,
+        "xtick.color": "#444444",
+        "ytick.color": "#444444",
+        "lines.linewidth": 2.0,
+        "lines.markersize": 4.5,
+        "figure.figsize": (7.6, 4.2),
+        "figure.dpi": 100,
+        "figure.facecolor": "white",
+        "savefig.facecolor": "white",
+        "axes.unicode_minus": True,
+    }
+)
+
+# Okabe & Ito (2008), safe for colour-blind readers; one colour, marker and dash per placement throughout the course.
+BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, GREY = (
+    "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#888888",
+)  # fmt: skip
+STYLES = {
+    "plain": (VERMILLION, "o", "-"),
+    "residual": (GREEN, "s", "-"),
+    "highway": (PURPLE, "^", "-"),
+    "post_norm": (ORANGE, "D", "-"),
+    "pre_norm": (BLUE, "v", "-"),
+    "res_post_norm": (SKY, "P", "--"),
+    "peri_norm": (SKY, "X", "-"),
+    "deep_norm": (ORANGE, "p", "--"),
+    "rezero": (GREEN, "<", "--"),
+    "layer_scale": (PURPLE, ">", "--"),
+    "scaled_pre_norm": (BLUE, "h", "--"),
+    "hyper_connection": (GREY, "*", "-"),
+}
+
+
+def new_figure(size=None, **subplots):
+    """A figure off pyplot's books, with fixed margins so that axes stay put, and its axes (as `Figure.subplots`)."""
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(**subplots)
+    width, height = figure.get_size_inches()
+    figure.subplots_adjust(
+        left=0.85 / width, right=1 - 1.15 / width, bottom=0.75 / height, top=1 - 0.72 / height, wspace=0.5
+    )
+    return figure, axes
+
+
+def redraw(figure, draw, frame):
+    """Draw `frame` onto the figure's axes, reusing what stands there. `draw(frame, ax)` gets one axes or their array."""
+    for ax in figure.axes:
+        _begin(ax)
+    draw(frame, figure.axes[0] if len(figure.axes) == 1 else np.array(figure.axes))
+    for ax in figure.axes:
+        _finish(ax)
+
+
+def png(figure, compress_level=1):
+    """The figure as PNG bytes."""
+    from PIL import Image
+
+    figure.canvas.draw()
+    pixels = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+    with io.BytesIO() as file:
+        pixels.save(file, "png", compress_level=compress_level)
+        return file.getvalue()
+
+
+def small_png(figure):
+    """The figure as base64 PNG with at most 256 colours, for stored outputs."""
+    from PIL import Image
+
+    with io.BytesIO(png(figure)) as file, io.BytesIO() as small:
+        Image.open(file).quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+        return base64.b64encode(small.getvalue()).decode()
+
+
+def alt_text(figure):
+    """The figure in words: titles (the findings) and what the axes show."""
+    parts = []
+    for ax in figure.axes:
+        parts += [ax.get_title(loc="left"), f"y: {ax.get_ylabel()}; x: {ax.get_xlabel()}"]
+    return ". ".join(part.replace("\n", " / ") for part in parts if part)
+
+
+# --- building blocks -------------------------------------------------------------------------------------------------
+
+
+def finding(ax, zh, en):
+    """The title: the finding with its number."""
+    ax.set_title(text(zh, en))
+
+
+def setup(ax, x, y, xlim, ylim, yscale="linear", xscale="linear"):
+    """Name the axes in both languages, x and y being (zh, en), and fix their limits. Call it before the curves."""
+    ax.set_xlabel(text(*x, between="  "))
+    ax.set_ylabel(text(*y, between="  "))
+    if ax.get_yscale() != yscale:
+        ax.set_yscale(yscale)
+    if ax.get_xscale() != xscale:
+        ax.set_xscale(xscale)
+    ax.set_xlim(xlim)
+    ax.set_ylim(ylim)
+
+
+def curve(ax, name, x, y, label=None, placement=None, **style):
+    """A measured line with markers, kept under `name`. Points outside the axes are marked at the edge they left by:
+    ▼ below (0 on a log scale), ▲ above, × where there is no number."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    colour, marker, dash = STYLES.get(placement, (BLUE, "o", "-"))
+    style = {"color": colour, "marker": marker, "linestyle": dash, "markevery": max(1, len(x) // 12), **style}
+    line = _keep(ax, f"curve {name}", lambda: ax.plot([], [], **style)[0])
+    line.set(markevery=style["markevery"], color=style["color"])
+    low, high = sorted(ax.get_ylim())
+    inside = np.isfinite(y) & (y >= low) & (y <= high)
+    line.set_data(x, np.where(inside | (np.isfinite(y) & (y > 0 if ax.get_yscale() == "log" else True)), y, np.nan))
+    for edge, height, marker, where in (
+        ("below", 0.015, "v", y < low),
+        ("above", 0.985, "^", y > high),
+        ("no number", 0.985, "x", np.isnan(y)),
+    ):
+        if where.any():
+            mark = _keep(
+                ax,
+                f"{name} {edge}",
+                lambda m=marker: ax.plot(
+                    [], [], m, color=style["color"], transform=ax.get_xaxis_transform(), clip_on=False
+                )[0],
+            )
+            mark.set_data(x[where], np.full(where.sum(), height))
+    if label and inside.any():
+        last = np.flatnonzero(inside)[-1]
+        _label(ax, label, y[last], style["color"])
+    elif label:
+        _label(ax, label, low if (y < low).any() else high, style["color"])
+
+
+def band(ax, name, x, low, high, placement=None, **style):
+    """The spread of the seeds, kept under `name`."""
+    style = {"color": STYLES.get(placement, (BLUE,))[0], "alpha": 0.18, "linewidth": 0, **style}
+    polygon = _keep(ax, f"band {name}", lambda: ax.fill_between([0, 1], [1, 1], [2, 2], **style))
+    polygon.set_data(np.asarray(x, float), np.asarray(low, float), np.asarray(high, float))
+    polygon.set_facecolor(style["color"])
+
+
+def theory(ax, name, x, y, label=None):
+    """A closed form: thin, dashed, black, named on the line."""
+    line = _keep(
+        ax, f"theory {name}", lambda: ax.plot([], [], color="black", linestyle=(0, (4, 3)), linewidth=1.2, zorder=5)[0]
+    )
+    line.set_data(np.asarray(x, float), np.asarray(y, float))
+    if label:
+        low, high = sorted(ax.get_ylim())
+        inside = [i for i, value in enumerate(y) if low <= value <= high] or [0]
+        spot = inside[int(len(inside) * 0.4)]
+        mark = _keep(
+            ax,
+            f"{name} label",
+            lambda: ax.annotate("", (0, 0), xytext=(6, 9), textcoords="offset points", fontsize=10, zorder=6),
+        )
+        mark.set_text(label)
+        mark.xy = (x[spot], min(max(y[spot], low), high))
+        mark.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
+
+
+def level(ax, name, y, label=None):
+    """A horizontal line of reference, dashed and black, named at its left end."""
+    line = _keep(ax, f"level {name}", lambda: ax.axhline(1, color="black", linestyle=(0, (4, 3)), linewidth=1.0))
+    line.set_ydata([y, y])
+    if label:
+        mark = _keep(
+            ax,
+            f"{name} label",
+            lambda: ax.annotate(
+                "", (0, 0), xycoords=ax.get_yaxis_transform(), xytext=(6, 4), textcoords="offset points", fontsize=10
+            ),
+        )
+        mark.set_text(label)
+        mark.xy = (0.0, y)
+
+
+def note(ax, name, x, y, words, colour="black", **style):
+    """Words at a point of the axes (in data coordinates), kept under `name`."""
+    style = {"fontsize": 10, "zorder": 6, **style}
+    mark = _keep(ax, f"note {name}", lambda: ax.text(0, 0, "", **style))
+    mark.set(position=(x, y), text=words, color=colour)
+
+
+def number(value):
+    """A figure as one reads it: 0.0004, 12.3, 3.1×10¹⁵."""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "nan" if math.isnan(value) else "−∞"
+    if value == 0 or 1e-4 <= abs(value) < 1e5:
+        digits = 0 if value == 0 else max(0, 1 - math.floor(math.log10(abs(value))))
+        return f"{value:.{min(digits, 5)}f}"
+    exponent = math.floor(math.log10(abs(value)))
+    return f"{value / 10**exponent:.1f}×10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def spread(frame, x, y):
+    """Per value of column x, the geometric mean, lowest and highest of column y over the seeds."""
+    groups = frame.groupby(x)[y]
+    with np.errstate(divide="ignore"):
+        middle = np.exp(np.log(frame[y]).groupby(frame[x]).mean())
+    return middle.index.to_numpy(), middle.to_numpy(), groups.min().to_numpy(), groups.max().to_numpy()
+
+
+def _keep(ax, name, make):
+    kept = ax.__dict__.setdefault("_normcourse_kept", {})
+    if name not in kept:
+        kept[name] = make()
+    kept[name].set_visible(True)
+    return kept[name]
+
+
+def _label(ax, label, y, colour):
+    ax.__dict__.setdefault("_normcourse_labels", []).append((label, y, colour))
+
+
+def _begin(ax):
+    kept = ax.__dict__.setdefault("_normcourse_kept", {})
+    ax._normcourse_labels = []
+    ours = set(map(id, kept.values()))
+    for artist in [*ax.lines, *ax.collections, *ax.patches, *ax.texts, *ax.images, *ax.tables]:
+        if id(artist) not in ours:
+            artist.remove()
+    for artist in kept.values():
+        artist.set_visible(False)
+    if legend := ax.get_legend():
+        legend.remove()
+    ax.relim()
+
+
+def _finish(ax):
+    """Labels at the right end of their lines, pushed apart until none covers another."""
+    labels = ax._normcourse_labels
+    height = ax.get_window_extent().height / ax.figure.dpi * 72
+    places = []
+    for label, y, colour in labels:
+        at = ax.transAxes.inverted().transform(ax.transData.transform((ax.get_xlim()[1], y)))[1]
+        places.append([min(max(at, 0.0), 1.0) * height, label, colour])
+    places.sort(key=lambda place: place[0])
+    for lower, upper in zip(places, places[1:]):
+        upper[0] = max(upper[0], lower[0] + 14 * (1 + lower[1].count("\n")))
+    if places and places[-1][0] > height:
+        shift = places[-1][0] - height
+        for place in places:
+            place[0] -= shift
+    for i, (at, label, colour) in enumerate(places):
+        mark = _keep(
+            ax,
+            f"label {i}",
+            lambda: ax.annotate(
+                "",
+                (1, 0),
+                xycoords="axes fraction",
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=10.5,
+                annotation_clip=False,
+            ),
+        )
+        mark.set(text=label, color=colour)
+        mark.xy = (1, at / height)
