@@ -1,11 +1,12 @@
 """The drawings of the chapters: a tidy DataFrame of `measure` becomes a figure whose title is the finding.
 
-Each takes `(frame, ax)`. Columns are those of the probes in `measure`; a column `theory` holds the closed form, if any.
+Each takes `(frame, ax)`, with several panels `(frame, axes)`. Columns are those of the probes in `measure`; a column `theory` holds the
+closed form, if there is one.
 """
 
 import numpy as np
 
-from .canvas import STYLES, band, curve, finding, level, note, number, setup, spread, text, theory
+from .canvas import BLUE, GREEN, GREY, VERMILLION, band, curve, finding, level, note, number, setup, spread, text, theory
 from .i18n import term
 
 LAYER = ("第几层", "layer")
@@ -14,52 +15,171 @@ GRADIENT = ("梯度范数", "gradient norm")
 
 def gradient_flow(frame, ax):
     """What is left of the gradient at each layer, per placement; the band spans the seeds."""
-    depth = frame["layer"].max()
-    setup(ax, LAYER, GRADIENT, (0, 100 if depth <= 100 else 200), (1e-16, 1e8), "log")
-    level(ax, "one", 1)
-    left = _per_placement(frame, ax, "gradient_norm", text("理论", "theory", " "))
-    parts = [f"{term(placement)} {number(value)}" for placement, value in left.items()]
-    if len(left) == 1:
-        value = number(next(iter(left.values())))
-        finding(
-            ax,
-            f"往回走 {depth} 层，梯度变成原来的 {value} 倍",
-            f"{depth} layers back, the gradient is {value} of what it was",
-        )
+    depth, several = frame["layer"].max(), frame["placement"].nunique() > 1
+    setup(ax, LAYER, GRADIENT, (0, 200 if several else 100), (1e-20, 1e20) if several else (1e-16, 1e8), "log")
+    left = _per_placement(frame, ax, "gradient_norm")
+    if several:
+        each = "  ".join(f"{term(placement, '/')} {number(value)}" for placement, value in left.items())
+        finding(ax, f"往回走 {depth} 层，梯度剩下的倍数：\n{each}", f"{depth} layers back, this much of the gradient is left:\n{each}")
+        if text("zh", "en") == "zh\nen":
+            ax.set_title(f"往回走 {depth} 层，梯度还剩 · {depth} layers back, what is left:\n{each}")
     else:
-        finding(ax, f"往回走 {depth} 层，梯度还剩：", f"{depth} layers back, what is left of the gradient:")
-        ax.set_title(ax.get_title(loc="left") + " " + ", ".join(parts))
+        value = number(next(iter(left.values())))
+        finding(ax, f"往回走 {depth} 层，梯度变成原来的 {value} 倍", f"{depth} layers back, the gradient is {value} times what it was")
+
+
+def variance_growth(frame, ax):
+    """Variance of the stream at each layer, per placement, over its closed form."""
+    depth = frame["layer"].max()
+    setup(ax, LAYER, ("方差", "variance"), (0, 100), (1e-4, 1e32), "log")
+    last = _per_placement(frame, ax, "variance", at=-1)
+    value = number(last["residual"])
+    finding(ax, f"{depth} 个残差块之后，方差是输入的 {value} 倍", f"After {depth} residual blocks the variance is {value} times the input's")
 
 
 def weight_gradients(frame, axes):
-    """Two panels: gradients of hidden states, and of the weights that learn from them."""
-    depth = frame["layer"].max()
-    columns = {
-        "gradient_norm": ("隐藏状态的梯度", "gradient of hidden states"),
-        "weight_gradient_norm": ("权重的梯度", "gradient of weights"),
-    }
-    for ax, (column, name) in zip(axes, columns.items()):
-        setup(ax, LAYER, name, (0, 60), (1e-16, 1e4), "log")
-        rows = frame.dropna(subset=column)
-        x, middle, low, high = spread(rows, "layer", column)
-        band(ax, column, x, low, high, "plain")
-        curve(ax, column, x, middle, placement="plain")
-        ratio = number(middle[0] / middle[-1])
-        finding(ax, f"第一层 / 最后一层 = {ratio}", f"first / last layer = {ratio}")
+    """Two panels: gradients of the hidden states, and of the weights that learn from them."""
+    panels = [
+        ("gradient_norm", ("隐藏状态的梯度范数", "gradient norm, hidden states")),
+        ("weight_gradient_norm", ("权重的梯度范数", "gradient norm, weights")),
+    ]
+    for ax, (column, name) in zip(axes, panels):
+        setup(ax, LAYER, ("", ""), (0, 60), (1e-24, 1e8), "log")
+        x, middle, low, high = spread(frame.dropna(subset=column), "layer", column)
+        band(ax, "plain", x, low, high, "plain")
+        curve(ax, "plain", x, middle, placement="plain")
+        ratio = number(middle[0] / middle[-1]) if middle[-1] else "nan"
+        finding(ax, f"{name[0]}\n首层 / 末层 = {ratio}", f"{name[1]}\nfirst / last layer = {ratio}")
+        if text("zh", "en") == "zh\nen":
+            ax.set_title(f"{name[0]} {name[1]}\n首层/末层 first/last = {ratio}")
 
 
-def _per_placement(frame, ax, column, theory_label):
-    """A curve with its band and closed form for every placement in the frame; what the first layer has, per placement."""
-    left = {}
-    groups = frame.groupby("placement", sort=False) if "placement" in frame else [("plain", frame)]
-    for placement, rows in groups:
+def jacobian_products(frame, ax):
+    """Largest, median and smallest singular value of ∂x_l/∂x_0, layer by layer; the band spans the seeds."""
+    depth, width = frame["layer"].max(), frame["index"].max() + 1
+    setup(ax, LAYER, ("奇异值", "singular value"), (0, 60), (1e-16, 1e6), "log")
+    names = {0: ("最大", "largest"), width // 2: ("中位", "median"), width - 1: ("最小", "smallest")}
+    ends = {}
+    for (index, name), colour, marker in zip(names.items(), (BLUE, GREEN, VERMILLION), "o^s"):
+        rows = frame[frame["index"] == index]
+        x, middle, low, high = spread(rows, "layer", "singular_value")
+        band(ax, index, x, low, high, color=colour)
+        curve(ax, index, x, middle, text(*name), color=colour, marker=marker, markevery=1)
+        if rows["theory"].notna().all():
+            line = rows.drop_duplicates("layer")
+            theory(ax, index, line["layer"].to_numpy(), line["theory"].to_numpy(), _theory() if index == 0 else None)
+        ends[index] = middle[-1]
+    ratio = number(ends[0] / ends[width - 1]) if ends[width - 1] > 0 else "∞"
+    finding(ax, f"{depth} 层之后，最大与最小奇异值相差 {ratio} 倍", f"After {depth} layers the largest singular value is {ratio} times the smallest")
+
+
+def degradation(frame, ax):
+    """Training loss after a fixed number of steps against depth, per placement; a recorded run."""
+    setup(ax, ("层数", "depth (layers)"), ("训练损失（nat/字符）", "training loss (nats per character)"), (0, 50), (2.2, 4.4))
+    level(ax, "unigram", frame["unigram"].iloc[0], text("只知道字母频率", "letter frequencies only", " "))
+    parts = []
+    for placement, rows in frame.groupby("placement", sort=False):
+        groups = rows.groupby("depth")["loss"]
+        middle = groups.mean()
+        band(ax, placement, middle.index, groups.min(), groups.max(), placement)
+        curve(ax, placement, middle.index, middle, term(placement, "\n"), placement, markevery=1)
+        best = middle.idxmin()
+        parts.append((placement, best, middle[best], middle.index[-1], middle.iloc[-1]))
+    note(ax, "recorded", 0.4, 4.28, text("录制的结果", "recorded run", " ") + f" {frame['date'].iloc[0]}", GREY)
+    if len(parts) == 1:
+        _, best, low, deep, loss = parts[0]
+        finding(ax, f"{best} 层时训练损失最低（{low:.2f}），{deep} 层时是 {loss:.2f}", f"Training loss is lowest with {best} layers ({low:.2f}); with {deep} it is {loss:.2f}")
+    else:
+        each = "  ".join(f"{term(placement, '/')} {loss:.2f}" for placement, _, _, _, loss in parts)
+        ax.set_title(text(f"{parts[0][3]} 层的训练损失：", f"training loss with {parts[0][3]} layers:", " ") + f"\n{each}")
+
+
+def skip_spectrum(frame, axes):
+    """Singular values of one stack's Jacobian, sorted; and its smallest and largest against the size of the branch."""
+    sizes, here = frame["branch_scale"].unique(), frame["here"].iloc[0]
+    rows = frame[np.isclose(frame["branch_scale"], here)]
+    values = rows.groupby("index")["singular_value"].mean().to_numpy()
+    left, right = axes
+    setup(left, ("方向（由大到小）", "direction (sorted)"), ("奇异值", "singular value"), (0, len(values)), (1e-6, 1e6), "log")
+    level(left, "one", 1, text("梯度不变", "unchanged", " "))
+    curve(left, "values", np.arange(len(values)), values, placement="residual", marker="")
+    share, smallest = (values < 1).mean(), values[-1]
+    shrink = text(f"{share:.0%} 的方向在缩小", f"{share:.0%} of directions shrink")
+    left.set_title(shrink)
+    setup(right, ("分支大小 a", "branch size a"), ("", ""), (0, 2), (1e-6, 1e6), "log")
+    for index, name, colour, marker in ((0, ("最大", "largest"), BLUE, "o"), (len(values) - 1, ("最小", "smallest"), VERMILLION, "s")):
+        one = frame[frame["index"] == index]
+        x, middle, low, high = spread(one, "branch_scale", "singular_value")
+        band(right, index, x, low, high, color=colour)
+        curve(right, index, x, middle, text(*name), color=colour, marker=marker, markevery=1)
+        if one["theory"].notna().any():
+            line = one.drop_duplicates("branch_scale").dropna(subset="theory")
+            theory(right, index, line["branch_scale"].to_numpy(), line["theory"].to_numpy(), _theory() if index == 0 else None)
+    right.axvline(here, color=GREY, linewidth=1.2)
+    right.set_title(text(f"a = {here:g} 时最小奇异值是 {number(smallest)}", f"smallest at a = {here:g}: {number(smallest)}"))
+    assert len(sizes) > 1
+
+
+def path_lengths(frame, ax):
+    """Share of the squared gradient by the number of branches it came through, over the binomial distribution."""
+    depth = frame["path_length"].max()
+    square = frame.assign(share=frame["gradient_norm"] ** 2)
+    square["share"] /= square.groupby("seed")["share"].transform("sum")
+    groups = square.groupby("path_length")["share"]
+    middle = groups.mean()
+    setup(ax, ("经过几个残差分支", "branches passed through"), ("占梯度平方的份额", "share of squared gradient"), (-0.5, 60.5), (0, 0.5))
+    ax.fill_between(middle.index, middle, step="mid", color=GREEN, alpha=0.3, linewidth=0)
+    band(ax, "seeds", middle.index, groups.min(), groups.max(), "residual")
+    curve(ax, "share", middle.index, middle, placement="residual", markevery=1)
+    line = frame.drop_duplicates("path_length")
+    theory(ax, "binomial", line["path_length"].to_numpy(), line["theory"].to_numpy(), text("二项分布", "binomial", " "))
+    most = int((middle.cumsum() >= 0.95).idxmax())
+    finding(ax, f"{depth} 层的网络，95% 的梯度最多经过 {most} 个分支", f"{depth} layers, yet 95% of the gradient came through {most} branches or fewer")
+
+
+def training_curves(frame, ax):
+    """Training loss against steps, per placement, smoothed over 20 steps; the band spans the seeds."""
+    steps = frame["step"].max()
+    setup(ax, ("训练步数", "training step"), ("训练损失（nat/字符）", "training loss (nats per character)"), (0, steps), (2.0, 5.0))
+    ends = {}
+    for placement, rows in frame.groupby("placement", sort=False):
+        smooth = rows.pivot(index="step", columns="seed", values="loss").rolling(20, min_periods=1).mean()
+        band(ax, placement, smooth.index, smooth.min(axis=1), smooth.max(axis=1), placement)
+        curve(ax, placement, smooth.index, smooth.mean(axis=1), term(placement, "\n"), placement)
+        ends[placement] = smooth.iloc[-1].mean()
+    each = "  ".join(f"{term(placement, '/')} {loss:.2f}" for placement, loss in ends.items())
+    ax.set_title(text(f"{steps} 步之后的训练损失：", f"Training loss after {steps} steps:", " ") + f"\n{each}")
+
+
+def layer_drops(frame, ax):
+    """Loss of trained networks with one layer left out, per placement; the layer in column `here` is marked."""
+    here = int(frame["here"].iloc[0])
+    setup(ax, ("去掉的是第几层", "layer left out"), ("损失（nat/字符）", "loss (nats per character)"), (0.5, frame["layer"].max() + 0.5), (2, 60), "log")
+    parts = []
+    for placement, rows in frame.groupby("placement", sort=False):
+        whole = rows.loc[rows["layer"] == 0, "loss"].mean()
+        x, middle, low, high = spread(rows[rows["layer"] > 0], "layer", "loss")
+        band(ax, placement, x, low, high, placement)
+        curve(ax, placement, x, middle, term(placement, "\n"), placement, markevery=1)
+        level(ax, f"whole {placement}", whole, text("完整网络", "whole networks", " ") if not parts else None)
+        parts.append(f"{term(placement, '/')} {whole:.2f} → {middle[here - 1]:.2f}")
+    ax.axvline(here, color=GREY, linewidth=8, alpha=0.25)
+    ax.set_title(text(f"去掉第 {here} 层，损失：", f"Without layer {here} the loss goes:", " ") + "\n" + "   ".join(parts))
+
+
+def _per_placement(frame, ax, column, at=0):
+    """A curve with its band and closed form for every placement; gives what stands at layer 0 (or the last, at=-1)."""
+    values = {}
+    for placement, rows in frame.groupby("placement", sort=False):
         x, middle, low, high = spread(rows, "layer", column)
         band(ax, placement, x, low, high, placement)
         curve(ax, placement, x, middle, term(placement, "\n"), placement)
         if "theory" in rows:
             line = rows.drop_duplicates("layer")
-            theory(
-                ax, placement, line["layer"].to_numpy(), line["theory"].to_numpy(), theory_label if not left else None
-            )
-        left[placement] = middle[0]
-    return left
+            theory(ax, placement, line["layer"].to_numpy(), line["theory"].to_numpy(), None if values else _theory())
+        values[placement] = middle[at]
+    return values
+
+
+def _theory():
+    return text("理论", "theory", " ")

@@ -51,6 +51,50 @@ def mean_field(placement, depth, gain=1.0, activation="relu", variance=1.0):
     return variances, gradients[::-1]
 
 
+def gaussian_product(width, depth, gain=1.0):
+    """Singular values of a product of `depth` square Gaussian matrices with entries from N(0, gain²/width).
+
+    For a large number of factors the i-th largest grows like exp(depth · λ_i) with the Lyapunov exponents
+    λ_i = log gain + ½ (ψ((width − i + 1) / 2) − log(width / 2)), ψ the digamma function.
+    Source: Newman, "The distribution of Lyapunov exponents: exact results for random matrices" (1986).
+
+    Returns: list of length width, largest first.
+    """
+    degrees = torch.arange(width, 0, -1, dtype=torch.float64)
+    exponents = math.log(gain) + (torch.digamma(degrees / 2) - math.log(width / 2)) / 2
+    return torch.exp(depth * exponents).tolist()
+
+
+def skip_edges(a):
+    """Smallest and largest singular value of I + a G, G with entries from N(0, 1/n) and n large; 0 is the least from a = 1 on.
+
+    The edges are the extrema of z(b) = 1/b² − a²/(b (b − 1)), from Dozier & Silverstein, "On the empirical distribution of
+    eigenvalues of large dimensional information-plus-noise type matrices" (2007), equation 1.1 with A = I, c = 1.
+    """
+    if a == 0:
+        return 1.0, 1.0
+    s = a * a
+    if abs(1 - s) < 1e-12:
+        roots = [2 / 3]
+    else:
+        spread = math.sqrt(s * (s + 8))
+        roots = [((4 - s) + sign * spread) / (4 * (1 - s)) for sign in (1, -1)]
+    edges = sorted(1 / b**2 - s / (b * (b - 1)) for b in roots)
+    return math.sqrt(max(edges[0], 0.0)) if a < 1 else 0.0, math.sqrt(edges[-1])
+
+
+def path_shares(depth, gain=1.0, activation="relu", variance=1.0):
+    """Share of the squared gradient that comes through k of `depth` residual branches, k = 0 … depth.
+
+    Each branch multiplies the squared gradient by χ = gain² E φ'², the skip by 1, and paths add up at right angles: a
+    binomial distribution with probability χ / (1 + χ). For activations whose slope depends on the variance (tanh) χ is
+    that of the input.
+    """
+    chi = gain**2 * gaussian_moments(activation, variance)[1]
+    p = chi / (1 + chi)
+    return [math.comb(depth, k) * p**k * (1 - p) ** (depth - k) for k in range(depth + 1)]
+
+
 def _plain(q, gain, activation):
     value, slope = gaussian_moments(activation, q) if q > 0 else (0.0, 0.0)
     return gain**2 * value, gain**2 * slope
