@@ -178,8 +178,8 @@ def band(ax, name, x, low, high, placement=None, **style):
     polygon.set_facecolor(style["color"])
 
 
-def theory(ax, name, x, y, label=None):
-    """A closed form: thin, dashed, black, named on the line."""
+def theory(ax, name, x, y, label=None, at=None):
+    """A closed form: thin, dashed, black, named on the line (at x = `at`, else two fifths along what is visible)."""
     line = _keep(
         ax, f"theory {name}", lambda: ax.plot([], [], color="black", linestyle=(0, (4, 3)), linewidth=1.2, zorder=5)[0]
     )
@@ -187,7 +187,7 @@ def theory(ax, name, x, y, label=None):
     if label:
         low, high = sorted(ax.get_ylim())
         inside = [i for i, value in enumerate(y) if low <= value <= high] or [0]
-        spot = inside[int(len(inside) * 0.4)]
+        spot = inside[int(len(inside) * 0.4)] if at is None else int(np.abs(np.asarray(x) - at).argmin())
         mark = _keep(
             ax,
             f"{name} label",
@@ -228,8 +228,8 @@ def number(value):
     if value == 0 or 1e-4 <= abs(value) < 1e5:
         digits = 0 if value == 0 else max(0, 1 - math.floor(math.log10(abs(value))))
         return f"{value:.{min(digits, 5)}f}"
-    exponent = math.floor(math.log10(abs(value)))
-    return f"{value / 10**exponent:.1f}×10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}×10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def spread(frame, x, y):

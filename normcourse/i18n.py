@@ -38,6 +38,8 @@ GLOSSARY = {
 # What controls and their values are called: name in code -> (中文, English).
 TERMS = {
     "activation": ("激活函数", "activation"),
+    "branch": ("残差分支", "residual branch"),
+    "best": ("各取最好的", "best for each"),
     "branch_scale": ("分支大小 a", "branch size a"),
     "depth": ("层数", "depth"),
     "dropped_layer": ("去掉第几层", "layer left out"),

@@ -5,6 +5,8 @@ input, layer l the output of block l. Keyword `labels` become columns, so that f
 concatenated: `gradient_norms(model, placement="pre_norm", seed=3)`.
 """
 
+import copy
+
 import torch
 
 
@@ -21,10 +23,11 @@ def gradient_norms(model, inputs=None, *, loss=None, batch_size=16, seed=0, **la
     Returns: columns `layer` (0 … L), `gradient_norm` (of the loss with respect to the hidden state),
         `weight_gradient_norm` (with respect to the block's parameters, nan for layer 0), `seed`, and the labels.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = _generator(seed)
     inputs = model.random_inputs(batch_size, generator) if inputs is None else inputs
     parameters = [list(block.parameters()) for block in model.blocks]
-    _clear(parameters)
+    everything = list(model.parameters())
+    _clear(everything)
     states = model.stream(model.embed(inputs).detach().requires_grad_())
     for state in states[1:]:
         state.retain_grad()
@@ -34,9 +37,9 @@ def gradient_norms(model, inputs=None, *, loss=None, batch_size=16, seed=0, **la
         (output * (direction / direction.norm())).sum().backward()
     else:
         loss(output).backward()
-    hidden = torch.stack([state.grad.norm() for state in states]).tolist()
+    hidden = [_norm([state.grad]) for state in states]
     weights = [_norm([p.grad for p in group if p.grad is not None]) for group in parameters]
-    _clear(parameters)
+    _clear(everything)
     columns = {"layer": range(len(states)), "gradient_norm": hidden, "weight_gradient_norm": [float("nan"), *weights]}
     return _frame(columns, seed=seed, **labels)
 
@@ -46,7 +49,7 @@ def variances(model, inputs=None, *, batch_size=16, seed=0, **labels):
 
     Returns: columns `layer`, `variance`, `seed` and the labels. Arguments as in `gradient_norms`.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = _generator(seed)
     inputs = model.random_inputs(batch_size, generator) if inputs is None else inputs
     with torch.no_grad():
         values = [float(state.var(unbiased=False)) for state in model.stream(model.embed(inputs))]
@@ -61,11 +64,12 @@ def jacobian_spectrum(model, inputs=None, *, layers=None, seed=0, **labels):
         inputs: one input (hidden_size,); random by default.
         layers: which l to look at; all by default.
 
-    Returns: columns `layer`, `index` (0 for the largest), `singular_value`, `seed` and the labels.
+    Returns: columns `layer`, `index` (0 for the largest), `singular_value`, `resolution` (smaller ones are rounding error:
+        the largest × width × 2.2e-16), `seed` and the labels.
     """
-    model = model.double()
+    model = copy.deepcopy(model).double()
     if inputs is None:
-        inputs = model.random_inputs(1, torch.Generator().manual_seed(seed))[0]
+        inputs = model.random_inputs(1, _generator(seed))[0]
     if inputs.dim() != 1:
         raise ValueError(f"inputs has shape {tuple(inputs.shape)}; a Jacobian is taken at one input, (hidden_size,)")
     layers = list(range(len(model.blocks) + 1) if layers is None else layers)
@@ -81,6 +85,7 @@ def jacobian_spectrum(model, inputs=None, *, layers=None, seed=0, **labels):
         "layer": [layer for layer in layers for _ in range(spectra.shape[1])],
         "index": [*range(spectra.shape[1])] * len(layers),
         "singular_value": spectra.flatten().tolist(),
+        "resolution": (spectra[:, :1] * spectra.shape[1] * 2.2e-16).expand_as(spectra).flatten().tolist(),
     }
     return _frame(columns, seed=seed, **labels)
 
@@ -98,7 +103,7 @@ def path_gradients(model, inputs=None, *, batch_size=16, seed=0, **labels):
     """
     if any(block.formula != "x + f(x)" for block in model.blocks):
         raise ValueError(f"the model is wired as {model.blocks[0].formula}; paths are those of x + f(x)")
-    generator = torch.Generator().manual_seed(seed)
+    generator = _generator(seed)
     inputs = model.random_inputs(batch_size, generator) if inputs is None else inputs
     with torch.no_grad():
         states = model.stream(inputs)
@@ -131,14 +136,20 @@ def layer_drops(model, loss, **labels):
     return _frame({"layer": range(len(losses)), "loss": losses}, **labels)
 
 
+def _generator(seed):
+    """Another stream than the weights': from the same seed, the inputs would be the rows of the first weight matrix."""
+    return torch.Generator().manual_seed(2**31 + seed)
+
+
 def _norm(tensors):
-    return float(torch.stack([t.norm() for t in tensors]).norm()) if tensors else float("nan")
+    """Euclidean norm over all tensors, summed in fp64: in fp32 the squares of a gradient of 1e-23 are already 0."""
+    squares = [torch.linalg.vector_norm(t, dtype=torch.float64) ** 2 for t in tensors]
+    return float(torch.stack(squares).sum()) ** 0.5 if squares else float("nan")
 
 
 def _clear(parameters):
-    for group in parameters:
-        for parameter in group:
-            parameter.grad = None
+    for parameter in parameters:
+        parameter.grad = None
 
 
 def _frame(columns, **labels):

@@ -164,7 +164,7 @@ class CharacterMLP(Stack):
         if width % context:
             raise ValueError(f"width is {width} and context is {context}; width must be a multiple of context")
         stack = DeepMLP(depth, width, placement, norm, activation, gain, seed)
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch.Generator().manual_seed(2**30 + seed)  # not the numbers that made the first weight matrix
         self.vocabulary, self.context, self.hidden_size = vocabulary, context, width
         self.tokens = nn.Parameter(torch.randn(vocabulary, width // context, generator=generator))
         self.blocks, self.final_norm = stack.blocks, stack.final_norm

@@ -6,11 +6,45 @@ closed form, if there is one.
 
 import numpy as np
 
-from .canvas import BLUE, GREEN, GREY, VERMILLION, band, curve, finding, level, note, number, setup, spread, text, theory
+from .canvas import (
+    BLUE,
+    GREEN,
+    GREY,
+    SKY,
+    VERMILLION,
+    band,
+    curve,
+    finding,
+    level,
+    note,
+    number,
+    setup,
+    spread,
+    text,
+    theory,
+)
 from .i18n import term
 
 LAYER = ("第几层", "layer")
 GRADIENT = ("梯度范数", "gradient norm")
+
+
+def one_layer(frame, ax):
+    """Histogram of one layer's outputs over the density of N(0, gain²)."""
+    gain, y = frame["gain"].iloc[0], frame["y"].to_numpy()
+    setup(ax, ("y 的取值", "value of y"), ("密度", "density"), (-6, 6), (0, 2.1))
+    heights, edges = np.histogram(y, bins=np.linspace(-6, 6, 97), density=True)
+    ax.stairs(heights, edges, fill=True, color=SKY, alpha=0.8)
+    x = np.linspace(-6, 6, 241)
+    density = np.exp(-(x**2) / (2 * gain**2)) / (gain * np.sqrt(2 * np.pi))
+    theory(ax, "normal", x, density, f"$N(0, g^2)$, g = {gain:.2f}", at=np.sqrt(2) * gain)
+    outside = (np.abs(y) > 6).mean()
+    beyond = text(f"（{outside:.1%} 在图外）", f" ({outside:.1%} outside)", "") if outside else ""
+    finding(
+        ax,
+        f"y 的标准差量得 {y.std():.2f}，理论值 g = {gain:.2f}{beyond}",
+        f"standard deviation of y: {y.std():.2f} measured, g = {gain:.2f} in theory",
+    )
 
 
 def gradient_flow(frame, ax):
@@ -20,12 +54,20 @@ def gradient_flow(frame, ax):
     left = _per_placement(frame, ax, "gradient_norm")
     if several:
         each = "  ".join(f"{term(placement, '/')} {number(value)}" for placement, value in left.items())
-        finding(ax, f"往回走 {depth} 层，梯度剩下的倍数：\n{each}", f"{depth} layers back, this much of the gradient is left:\n{each}")
+        finding(
+            ax,
+            f"往回走 {depth} 层，梯度剩下的倍数：\n{each}",
+            f"{depth} layers back, this much of the gradient is left:\n{each}",
+        )
         if text("zh", "en") == "zh\nen":
             ax.set_title(f"往回走 {depth} 层，梯度还剩 · {depth} layers back, what is left:\n{each}")
     else:
         value = number(next(iter(left.values())))
-        finding(ax, f"往回走 {depth} 层，梯度变成原来的 {value} 倍", f"{depth} layers back, the gradient is {value} times what it was")
+        finding(
+            ax,
+            f"往回走 {depth} 层，梯度变成原来的 {value} 倍",
+            f"{depth} layers back, the gradient is {value} times what it was",
+        )
 
 
 def variance_growth(frame, ax):
@@ -34,7 +76,11 @@ def variance_growth(frame, ax):
     setup(ax, LAYER, ("方差", "variance"), (0, 100), (1e-4, 1e32), "log")
     last = _per_placement(frame, ax, "variance", at=-1)
     value = number(last["residual"])
-    finding(ax, f"{depth} 个残差块之后，方差是输入的 {value} 倍", f"After {depth} residual blocks the variance is {value} times the input's")
+    finding(
+        ax,
+        f"{depth} 个残差块之后，方差是输入的 {value} 倍",
+        f"After {depth} residual blocks the variance is {value} times the input's",
+    )
 
 
 def weight_gradients(frame, axes):
@@ -61,21 +107,31 @@ def jacobian_products(frame, ax):
     names = {0: ("最大", "largest"), width // 2: ("中位", "median"), width - 1: ("最小", "smallest")}
     ends = {}
     for (index, name), colour, marker in zip(names.items(), (BLUE, GREEN, VERMILLION), "o^s"):
-        rows = frame[frame["index"] == index]
+        rows = frame[(frame["index"] == index) & (frame["singular_value"] > frame["resolution"])]
         x, middle, low, high = spread(rows, "layer", "singular_value")
         band(ax, index, x, low, high, color=colour)
         curve(ax, index, x, middle, text(*name), color=colour, marker=marker, markevery=1)
-        if rows["theory"].notna().all():
-            line = rows.drop_duplicates("layer")
+        if "theory" in frame:
+            line = frame[frame["index"] == index].drop_duplicates("layer")
             theory(ax, index, line["layer"].to_numpy(), line["theory"].to_numpy(), _theory() if index == 0 else None)
         ends[index] = middle[-1]
-    ratio = number(ends[0] / ends[width - 1]) if ends[width - 1] > 0 else "∞"
-    finding(ax, f"{depth} 层之后，最大与最小奇异值相差 {ratio} 倍", f"After {depth} layers the largest singular value is {ratio} times the smallest")
+    largest, median = number(ends[0]), number(ends[width // 2])
+    finding(
+        ax,
+        f"{depth} 层之后，最大奇异值是 {largest}，中位数只有 {median}",
+        f"After {depth} layers the largest singular value is {largest}, the median {median}",
+    )
 
 
 def degradation(frame, ax):
     """Training loss after a fixed number of steps against depth, per placement; a recorded run."""
-    setup(ax, ("层数", "depth (layers)"), ("训练损失（nat/字符）", "training loss (nats per character)"), (0, 50), (2.2, 4.4))
+    setup(
+        ax,
+        ("层数", "depth (layers)"),
+        ("训练损失（nat/字符）", "training loss (nats per character)"),
+        (0, 50),
+        (2.2, 4.4),
+    )
     level(ax, "unigram", frame["unigram"].iloc[0], text("只知道字母频率", "letter frequencies only", " "))
     parts = []
     for placement, rows in frame.groupby("placement", sort=False):
@@ -88,10 +144,16 @@ def degradation(frame, ax):
     note(ax, "recorded", 0.4, 4.28, text("录制的结果", "recorded run", " ") + f" {frame['date'].iloc[0]}", GREY)
     if len(parts) == 1:
         _, best, low, deep, loss = parts[0]
-        finding(ax, f"{best} 层时训练损失最低（{low:.2f}），{deep} 层时是 {loss:.2f}", f"Training loss is lowest with {best} layers ({low:.2f}); with {deep} it is {loss:.2f}")
+        finding(
+            ax,
+            f"{best} 层时训练损失最低（{low:.2f}），{deep} 层时是 {loss:.2f}",
+            f"Training loss is lowest with {best} layers ({low:.2f}); with {deep} it is {loss:.2f}",
+        )
     else:
         each = "  ".join(f"{term(placement, '/')} {loss:.2f}" for placement, _, _, _, loss in parts)
-        ax.set_title(text(f"{parts[0][3]} 层的训练损失：", f"training loss with {parts[0][3]} layers:", " ") + f"\n{each}")
+        ax.set_title(
+            text(f"{parts[0][3]} 层的训练损失：", f"training loss with {parts[0][3]} layers:", " ") + f"\n{each}"
+        )
 
 
 def skip_spectrum(frame, axes):
@@ -100,23 +162,41 @@ def skip_spectrum(frame, axes):
     rows = frame[np.isclose(frame["branch_scale"], here)]
     values = rows.groupby("index")["singular_value"].mean().to_numpy()
     left, right = axes
-    setup(left, ("方向（由大到小）", "direction (sorted)"), ("奇异值", "singular value"), (0, len(values)), (1e-6, 1e6), "log")
+    setup(
+        left,
+        ("方向（由大到小）", "direction (sorted)"),
+        ("奇异值", "singular value"),
+        (0, len(values)),
+        (1e-6, 1e6),
+        "log",
+    )
     level(left, "one", 1, text("梯度不变", "unchanged", " "))
     curve(left, "values", np.arange(len(values)), values, placement="residual", marker="")
     share, smallest = (values < 1).mean(), values[-1]
     shrink = text(f"{share:.0%} 的方向在缩小", f"{share:.0%} of directions shrink")
     left.set_title(shrink)
     setup(right, ("分支大小 a", "branch size a"), ("", ""), (0, 2), (1e-6, 1e6), "log")
-    for index, name, colour, marker in ((0, ("最大", "largest"), BLUE, "o"), (len(values) - 1, ("最小", "smallest"), VERMILLION, "s")):
+    for index, name, colour, marker in (
+        (0, ("最大", "largest"), BLUE, "o"),
+        (len(values) - 1, ("最小", "smallest"), VERMILLION, "s"),
+    ):
         one = frame[frame["index"] == index]
         x, middle, low, high = spread(one, "branch_scale", "singular_value")
         band(right, index, x, low, high, color=colour)
         curve(right, index, x, middle, text(*name), color=colour, marker=marker, markevery=1)
         if one["theory"].notna().any():
             line = one.drop_duplicates("branch_scale").dropna(subset="theory")
-            theory(right, index, line["branch_scale"].to_numpy(), line["theory"].to_numpy(), _theory() if index == 0 else None)
+            theory(
+                right,
+                index,
+                line["branch_scale"].to_numpy(),
+                line["theory"].to_numpy(),
+                _theory() if index == 0 else None,
+            )
     right.axvline(here, color=GREY, linewidth=1.2)
-    right.set_title(text(f"a = {here:g} 时最小奇异值是 {number(smallest)}", f"smallest at a = {here:g}: {number(smallest)}"))
+    right.set_title(
+        text(f"a = {here:g} 时最小奇异值是 {number(smallest)}", f"smallest at a = {here:g}: {number(smallest)}")
+    )
     assert len(sizes) > 1
 
 
@@ -127,20 +207,36 @@ def path_lengths(frame, ax):
     square["share"] /= square.groupby("seed")["share"].transform("sum")
     groups = square.groupby("path_length")["share"]
     middle = groups.mean()
-    setup(ax, ("经过几个残差分支", "branches passed through"), ("占梯度平方的份额", "share of squared gradient"), (-0.5, 60.5), (0, 0.5))
+    setup(
+        ax,
+        ("经过几个残差分支", "branches passed through"),
+        ("占梯度平方的份额", "share of squared gradient"),
+        (-0.5, 60.5),
+        (0, 0.5),
+    )
     ax.fill_between(middle.index, middle, step="mid", color=GREEN, alpha=0.3, linewidth=0)
     band(ax, "seeds", middle.index, groups.min(), groups.max(), "residual")
     curve(ax, "share", middle.index, middle, placement="residual", markevery=1)
     line = frame.drop_duplicates("path_length")
     theory(ax, "binomial", line["path_length"].to_numpy(), line["theory"].to_numpy(), text("二项分布", "binomial", " "))
     most = int((middle.cumsum() >= 0.95).idxmax())
-    finding(ax, f"{depth} 层的网络，95% 的梯度最多经过 {most} 个分支", f"{depth} layers, yet 95% of the gradient came through {most} branches or fewer")
+    finding(
+        ax,
+        f"{depth} 层的网络，95% 的梯度最多经过 {most} 个分支",
+        f"{depth} layers, yet 95% of the gradient came through {most} branches or fewer",
+    )
 
 
 def training_curves(frame, ax):
     """Training loss against steps, per placement, smoothed over 20 steps; the band spans the seeds."""
     steps = frame["step"].max()
-    setup(ax, ("训练步数", "training step"), ("训练损失（nat/字符）", "training loss (nats per character)"), (0, steps), (2.0, 5.0))
+    setup(
+        ax,
+        ("训练步数", "training step"),
+        ("训练损失（nat/字符）", "training loss (nats per character)"),
+        (0, steps),
+        (2.0, 5.0),
+    )
     ends = {}
     for placement, rows in frame.groupby("placement", sort=False):
         smooth = rows.pivot(index="step", columns="seed", values="loss").rolling(20, min_periods=1).mean()
@@ -154,7 +250,14 @@ def training_curves(frame, ax):
 def layer_drops(frame, ax):
     """Loss of trained networks with one layer left out, per placement; the layer in column `here` is marked."""
     here = int(frame["here"].iloc[0])
-    setup(ax, ("去掉的是第几层", "layer left out"), ("损失（nat/字符）", "loss (nats per character)"), (0.5, frame["layer"].max() + 0.5), (2, 60), "log")
+    setup(
+        ax,
+        ("去掉的是第几层", "layer left out"),
+        ("损失（nat/字符）", "loss (nats per character)"),
+        (0.5, frame["layer"].max() + 0.5),
+        (2, 60),
+        "log",
+    )
     parts = []
     for placement, rows in frame.groupby("placement", sort=False):
         whole = rows.loc[rows["layer"] == 0, "loss"].mean()
@@ -164,7 +267,9 @@ def layer_drops(frame, ax):
         level(ax, f"whole {placement}", whole, text("完整网络", "whole networks", " ") if not parts else None)
         parts.append(f"{term(placement, '/')} {whole:.2f} → {middle[here - 1]:.2f}")
     ax.axvline(here, color=GREY, linewidth=8, alpha=0.25)
-    ax.set_title(text(f"去掉第 {here} 层，损失：", f"Without layer {here} the loss goes:", " ") + "\n" + "   ".join(parts))
+    ax.set_title(
+        text(f"去掉第 {here} 层，损失：", f"Without layer {here} the loss goes:", " ") + "\n" + "   ".join(parts)
+    )
 
 
 def _per_placement(frame, ax, column, at=0):

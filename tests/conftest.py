@@ -1,0 +1,19 @@
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--artefacts", default=None, help="folder for the screenshots of the browser tests")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: runs notebooks or a browser; `make check` leaves it out")
+
+
+@pytest.fixture(scope="session")
+def artefacts(request, tmp_path_factory):
+    from pathlib import Path
+
+    given = request.config.getoption("--artefacts")
+    folder = Path(given) if given else tmp_path_factory.mktemp("artefacts")
+    folder.mkdir(exist_ok=True, parents=True)
+    return folder

@@ -1,0 +1,123 @@
+"""The notebooks in real JupyterLab in headless Chromium. Screenshots go to the artefacts folder."""
+
+import shutil
+
+import pytest
+
+from .browser import Notebook, chromium, jupyterlab, pixels
+from .build_notebooks import NOTEBOOKS, sources
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lab")
+    for notebook in NOTEBOOKS.glob("*.ipynb"):
+        shutil.copy(notebook, folder)
+    with jupyterlab(folder) as address:
+        yield address
+
+
+def visible(page, lang):
+    """How many prose blocks of a language are displayed, of how many."""
+    return page.eval_on_selector_all(
+        f".jp-RenderedMarkdown [lang={lang}]",
+        "blocks => [blocks.filter(b => getComputedStyle(b).display !== 'none').length, blocks.length]",
+    )
+
+
+@pytest.mark.parametrize("source", sources(), ids=lambda source: source.stem)
+def test_notebook_in_jupyterlab(source, lab, artefacts):
+    with chromium() as page:
+        problems = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        notebook = Notebook(page, lab, f"{source.stem}.ipynb")
+
+        # before anything runs, the stored pictures are there
+        expected = source.read_text(encoding="utf-8").count("\nexplore(")
+        assert page.locator(".jp-RenderedImage img").count() == expected
+
+        # it runs from top to bottom
+        seconds = notebook.run_all()
+        assert not notebook.errors(), notebook.errors()
+        assert notebook.explorers().count() == expected
+        print(f"{source.stem}: {seconds:.0f} s")
+
+        # each slider listens to the arrow keys
+        for number in range(expected):
+            explorer = notebook.explorers().nth(number)
+            explorer.scroll_into_view_if_needed()
+            handles = explorer.locator(".noUi-handle")
+            if handles.count() == 0:
+                continue
+            before = pixels(explorer)
+            handles.first.focus()
+            page.keyboard.press("ArrowRight")
+            changed = wait_until(page, lambda e=explorer, b=before: pixels(e) != b)
+            assert changed, f"explorer {number} does not answer the arrow key"
+            notebook.screenshot(artefacts / f"{source.stem}_explorer_{number}.png", of=explorer)
+
+        # the switch hides and shows prose, lays both side by side, and changes the figures' labels
+        first = notebook.explorers().first
+        pictures = {pixels(first)}
+        page.locator(".widget-toggle-button").first.scroll_into_view_if_needed()
+        for label, shown in (("中文", "zh"), ("English", "en"), ("并排 Side by side", None)):
+            page.locator(f".widget-toggle-button:has-text('{label}')").first.click()
+            page.wait_for_timeout(400)
+            (zh, zh_all), (en, en_all) = visible(page, "zh"), visible(page, "en")
+            assert zh_all == en_all > 0
+            assert (zh, en) == (zh_all if shown != "en" else 0, en_all if shown != "zh" else 0)
+            wait_until(page, lambda p=frozenset(pictures): pixels(first) not in p, 3000)
+            pictures.add(pixels(first))
+            notebook.screenshot(artefacts / f"{source.stem}_{shown or 'both'}.png")
+        assert len(pictures) == 3, "the figure's words do not follow the language"
+        left, right = (
+            page.locator(f".jp-RenderedMarkdown:has([lang=zh]):has([lang=en]) [lang={lang}]").first.bounding_box()
+            for lang in ("zh", "en")
+        )
+        assert left["x"] + left["width"] <= right["x"] and abs(left["y"] - right["y"]) < 30, "not side by side"
+        assert not problems, problems
+
+
+def wait_until(page, condition, milliseconds=8000):
+    for _ in range(milliseconds // 50):
+        if condition():
+            return True
+        page.wait_for_timeout(50)
+    return condition()
+
+
+def test_an_error_in_an_experiment_is_readable_in_the_explorer(lab, tmp_path, artefacts):
+    import nbformat
+    import requests
+
+    code = """
+import pandas as pd
+from normcourse import canvas
+from normcourse.explore import explore
+def experiment(depth=3):
+    if depth == 4:
+        raise ValueError("depth 4 is not to be had")
+    return pd.DataFrame({"y": [depth]})
+def draw(frame, ax):
+    canvas.setup(ax, ("x", "x"), ("y", "y"), (0, 1), (0, 10))
+    canvas.curve(ax, "y", [0, 1], [frame["y"][0]] * 2)
+explore(experiment, draw, depth=(1, 9))
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    requests.put(
+        f"{lab}/api/contents/error.ipynb", json={"type": "notebook", "content": notebook}, timeout=10
+    ).raise_for_status()
+    with chromium() as page:
+        opened = Notebook(page, lab, "error.ipynb")
+        opened.run_all()
+        explorer = opened.explorers().first
+        explorer.locator(".noUi-handle").first.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector("text=depth 4 is not to be had", timeout=5000)
+        opened.screenshot(artefacts / "error_in_an_explorer.png", of=explorer)
+        before = pixels(explorer)
+        page.keyboard.press("ArrowRight")
+        assert wait_until(page, lambda: pixels(explorer) != before)
+        page.wait_for_selector("text=depth 4 is not to be had", state="detached", timeout=5000)

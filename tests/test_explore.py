@@ -1,0 +1,351 @@
+"""Explorers: what their controls mean, what they show, and every explorer of every notebook driven over its range."""
+
+import base64
+import functools
+import io
+import random
+import time
+import warnings
+
+import ipywidgets
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from normcourse import canvas, i18n
+from normcourse.explore import Explorer, explore
+from normcourse.residual import PLACEMENTS
+
+from .build_notebooks import read, sources
+
+
+def experiment(depth=5, gain=1.0, placement="plain"):
+    return pd.DataFrame({"layer": range(depth + 1), "value": [gain**i for i in range(depth + 1)]})
+
+
+def draw(frame, ax):
+    canvas.setup(ax, ("层", "layer"), ("值", "value"), (0, 20), (1e-6, 1e6), "log")
+    canvas.curve(ax, "values", frame["layer"], frame["value"], i18n.text("值", "value"))
+    canvas.finding(ax, f"共 {len(frame)} 个", f"{len(frame)} of them")
+
+
+@pytest.fixture(autouse=True)
+def both_languages():
+    i18n.set_language("both")
+    yield
+    i18n.set_language("both")
+
+
+def wait_for(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def picture(data):
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def test_ranges_lists_dicts_and_defaults_mean_what_they_mean_in_interact():
+    explorer = explore(experiment, draw, depth=(1, 20), gain=(0.2, 2.0, 0.1), placement=PLACEMENTS_OF_TWO)
+    depth, gain, placement = (c.widget for c in explorer.controls.values())
+    assert isinstance(depth, ipywidgets.IntSlider) and (depth.min, depth.max, depth.value) == (1, 20, 5)
+    assert isinstance(gain, ipywidgets.FloatSlider) and gain.value == 1.0 and gain.step == 0.1
+    assert isinstance(placement, ipywidgets.Dropdown) and placement.value == "plain"
+    assert explorer.controls["gain"].at(3) == 0.5  # not 0.5000000000000001
+
+    def no_defaults(a, b, c, d):
+        return pd.DataFrame({"layer": [0], "value": [1.0]})
+
+    explorer = explore(no_defaults, draw, a=(0, 10), b=(0.0, 1.0), c=["x", "y"], d=True)
+    assert [c.widget.value for c in explorer.controls.values()] == [5, 0.5, "x", True]
+    explorer = explore(
+        lambda a: no_defaults(a, 0, 0, 0), draw, a=ipywidgets.FloatLogSlider(value=0.1, min=-3, max=0, step=0.5)
+    )
+    assert explorer.controls["a"].at(0) == pytest.approx(1e-3) and explorer.controls["a"].count == 7
+
+
+PLACEMENTS_OF_TWO = {"plain": "plain", "residual": "residual"}
+
+
+def test_a_dict_of_classes_hands_the_class_to_the_experiment():
+    seen = []
+
+    def record(placement):
+        seen.append(placement)
+        return pd.DataFrame({"layer": [0], "value": [1.0]})
+
+    explorer = explore(record, draw, placement=PLACEMENTS)
+    explorer.render(placement=PLACEMENTS["pre_norm"])
+    assert PLACEMENTS["plain"] in seen and PLACEMENTS["pre_norm"] in seen
+
+
+def test_moving_a_slider_shows_the_picture_of_that_position():
+    explorer = explore(experiment, draw, depth=(1, 20), gain=(0.2, 2.0, 0.1))
+    before = explorer.image.value
+    explorer.controls["depth"].widget.value = 12
+    expected = Explorer(lambda: experiment(depth=12), draw).image.value
+    wait_for(lambda: explorer.image.value != before)
+    assert np.array_equal(picture(explorer.image.value), picture(expected))
+
+
+def test_neighbours_are_drawn_ahead_and_then_only_sent():
+    calls = []
+
+    def counted(depth=5):
+        calls.append(depth)
+        return experiment(depth)
+
+    explorer = explore(counted, draw, depth=(1, 20))
+    wait_for(lambda: {4, 6, 7} <= set(calls))
+    wait_for(lambda: explorer._key((6,)) in explorer._cache)
+    count = calls.count(7)
+    explorer.controls["depth"].widget.value = 7  # position 6
+    assert explorer.image.value == explorer._cache[explorer._key((6,))]  # at once, in the callback itself
+    assert calls.count(7) == count == 1
+
+
+def test_moving_fast_shows_the_last_position_and_skips_most_others():
+    calls = []
+
+    def slow(depth=1):
+        calls.append(depth)
+        time.sleep(0.05)
+        return experiment(depth)
+
+    explorer = explore(slow, draw, depth=(1, 60))
+    start = time.monotonic()
+    for depth in range(2, 61):
+        explorer.controls["depth"].widget.value = depth
+    wait_for(lambda: explorer._key((59,)) in explorer._cache)
+    wait_for(lambda: explorer.image.value == explorer._cache[explorer._key((59,))])
+    assert time.monotonic() - start < 1.5 and len(calls) < 20
+
+
+def test_an_exception_is_shown_and_the_sliders_go_on_working():
+    def fragile(depth=1):
+        if depth == 15:
+            raise ArithmeticError("fifteen <is> too much")
+        return experiment(depth)
+
+    explorer = explore(fragile, draw, depth=(1, 20))
+    explorer.controls["depth"].widget.value = 15
+    wait_for(lambda: "ArithmeticError" in explorer.status.value)
+    assert "fifteen &lt;is&gt; too much" in explorer.status.value and "depth = 15" in explorer.status.value
+    before = explorer.image.value
+    explorer.controls["depth"].widget.value = 18
+    wait_for(lambda: explorer.image.value != before and explorer.status.value == "")
+    with pytest.raises(ArithmeticError):
+        explorer.render(depth=15)
+
+
+def test_a_slow_experiment_says_that_it_is_busy():
+    explorer = explore(lambda depth=1: (time.sleep(0.6 * (depth > 15)), experiment(depth))[1], draw, depth=(1, 20))
+    explorer.controls["depth"].widget.value = 19
+    wait_for(lambda: "computing" in explorer.status.value, 0.55)
+    wait_for(lambda: explorer.status.value == "")
+
+
+def test_the_reset_button_goes_back_to_the_start():
+    explorer = explore(experiment, draw, depth=(1, 20), placement=["plain", "residual"])
+    control = explorer.controls["depth"]
+    control.widget.value = 13
+    control.reset.click()
+    assert control.widget.value == 5
+
+
+def test_the_language_changes_labels_options_and_pictures_but_no_value():
+    explorer = explore(experiment, draw, depth=(1, 20), placement=["plain", "residual"])
+    explorer.controls["placement"].widget.value = "residual"
+    pictures = set()
+    for code, depth, option in (
+        ("zh", "层数", "残差"),
+        ("en", "depth", "residual"),
+        ("both", "层数 depth", "残差 residual"),
+    ):
+        before = explorer.image.value
+        i18n.set_language(code)
+        wait_for(lambda before=before: explorer.image.value != before)
+        pictures.add(explorer.image.value)
+        assert explorer.controls["depth"].widget.description.startswith(depth)
+        assert explorer.controls["placement"].widget.options[1][0] == option
+        assert explorer.controls["placement"].widget.value == "residual"
+    assert len(pictures) == 3
+
+
+def test_what_a_cell_shows_has_a_picture_and_words_for_readers_without_a_kernel():
+    explorer = explore(experiment, draw, depth=(1, 20))
+    bundle, metadata = explorer._repr_mimebundle_()
+    assert bundle["application/vnd.jupyter.widget-view+json"]["model_id"] == explorer.widget.model_id
+    assert picture(base64.b64decode(bundle["image/png"])).std() > 5
+    assert "6 of them" in metadata["image/png"]["alt"] and "共 6 个" in metadata["image/png"]["alt"]
+
+
+def test_only_so_many_frames_are_kept(monkeypatch):
+    import normcourse.explore as module
+
+    monkeypatch.setattr(module, "FRAMES_KEPT", 5)
+    explorer = explore(experiment, draw, depth=(1, 20))
+    for depth in range(1, 21):
+        explorer.render(depth=depth)
+    assert len(explorer._cache) <= 5
+
+
+@pytest.mark.parametrize(
+    ("controls", "error", "message"),
+    [
+        ({"depth": (5, 5)}, ValueError, r"depth is \(5, 5\), an empty range"),
+        ({"depth": (9, 1)}, ValueError, "empty range; expected min < max"),
+        ({"depth": (1, 20, 0)}, ValueError, "0 < step"),
+        ({"placement": []}, ValueError, "empty choice"),
+        ({"placement": ["pre_norm"]}, ValueError, "starts at 'plain', which is not one of its choices"),
+        ({"depth": (10, 20)}, ValueError, r"depth starts at 5, outside its range \(10, 20\)"),
+        ({"depth": "deep"}, TypeError, r"depth is 'deep'; a control is \(min, max\)"),
+        ({"depth": (1, "x")}, TypeError, "all numbers"),
+        ({"deep": (1, 5)}, ValueError, "no parameter 'deep'; it has depth, gain, placement"),
+        ({"depth": ipywidgets.Text("5")}, TypeError, "depth is a Text"),
+    ],
+)
+def test_impossible_controls_are_refused_with_what_was_expected(controls, error, message):
+    with pytest.raises(error, match=message):
+        explore(experiment, draw, **controls)
+
+
+def test_an_experiment_that_returns_no_frame_or_misses_a_control_is_refused():
+    with pytest.raises(TypeError, match="returned list; explore needs a pandas DataFrame"):
+        explore(lambda depth=3: [1, 2], draw, depth=(1, 5))
+    with pytest.raises(ValueError, match="needs 'width', but no control gives it"):
+        explore(lambda width: None, draw)
+    with pytest.raises(ValueError, match="no control 'width'; the controls are depth"):
+        explore(experiment, draw, depth=(1, 20)).render(width=3)
+
+
+def test_values_outside_the_axes_are_marked_and_not_lost():
+    figure, ax = canvas.new_figure()
+    frame = pd.DataFrame({"layer": range(5), "value": [1.0, 0.0, float("nan"), 1e9, 1.0]})
+    canvas.redraw(figure, draw, frame)
+    marks = {line.get_marker(): line.get_xdata().tolist() for line in ax.lines if line.get_visible()}
+    assert marks["v"] == [1.0] and marks["x"] == [2.0] and marks["^"] == [3.0]
+
+
+def test_drawing_again_leaves_nothing_of_the_picture_before():
+    def messy(frame, ax):
+        draw(frame, ax)
+        if len(frame) > 10:
+            ax.plot([1, 2], [1, 1])
+            ax.axvline(3)
+            ax.text(1, 1, "x")
+            ax.fill_between([1, 2], [1, 1], [2, 2])
+            ax.legend(["a"])
+
+    used, _ = canvas.new_figure()
+    fresh, _ = canvas.new_figure()
+    for depth in (15, 3):
+        canvas.redraw(used, messy, experiment(depth))
+    canvas.redraw(fresh, messy, experiment(3))
+    assert np.array_equal(picture(canvas.png(used)), picture(canvas.png(fresh)))
+
+
+def test_labels_at_line_ends_do_not_cover_each_other():
+    def many(frame, ax):
+        canvas.setup(ax, ("x", "x"), ("y", "y"), (0, 1), (0, 1))
+        for i in range(5):
+            canvas.curve(ax, i, [0, 1], [0.98 + i / 300] * 2, f"名{i}\nname {i}")
+
+    figure, ax = canvas.new_figure()
+    canvas.redraw(figure, many, None)
+    canvas.png(figure)
+    boxes = sorted((t.get_window_extent() for t in ax.texts if t.get_visible()), key=lambda b: b.y0)
+    assert len(boxes) == 5
+    assert all(lower.y1 <= upper.y0 + 1 for lower, upper in zip(boxes, boxes[1:]))
+    assert boxes[-1].y1 <= figure.bbox.height and boxes[0].y0 >= 0
+
+
+def test_numbers_read_as_one_would_write_them():
+    numbers = [0.00042, 1.0, 12.34, 0, 3.1e15, 2.04e-21, -0.5, float("inf"), float("nan"), 9.97e-5]
+    expected = ["0.00042", "1.0", "12", "0", "3.1×10¹⁵", "2.0×10⁻²¹", "-0.50", "∞", "nan", "1.0×10⁻⁴"]
+    assert [canvas.number(n) for n in numbers] == expected
+
+
+def test_figures_have_chinese_whatever_fonts_are_installed():
+    assert matplotlib.rcParams["font.family"][0] == "NormCourse Sans"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure, ax = canvas.new_figure()
+        ax.set_title("层归一化残差连接梯度消失爆炸雅可比矩阵奇异值退化缩放平移 γ β σ √ ≤ × · 10⁻²¹ − $g^N$ 层")
+        canvas.png(figure)
+
+
+# --- every explorer of every notebook ---------------------------------------------------------------------------------
+
+
+@functools.cache
+def explorers_of(source):
+    """Run a notebook's code here and collect its explorers, in order."""
+    found, space = [], {"__name__": "notebook"}
+    for cell in read(source).cells:
+        if cell.cell_type == "code":
+            *body, last = compile_cell(cell.source)
+            exec(body[0], space)
+            value = eval(last, space) if last is not None else None
+            if isinstance(value, Explorer):
+                found.append(value)
+    return found
+
+
+def compile_cell(code):
+    import ast
+
+    tree = ast.parse(code)
+    last = ast.Expression(tree.body.pop().value) if isinstance(tree.body[-1], ast.Expr) else None
+    return compile(tree, "<cell>", "exec"), compile(last, "<cell>", "eval") if last else None
+
+
+NUMBERED = [(source, i) for source in sources() for i in range(source.read_text(encoding="utf-8").count("\nexplore("))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "number"), NUMBERED, ids=lambda value: getattr(value, "stem", value))
+def test_every_explorer_works_over_its_whole_range_in_all_languages(source, number):
+    explorer = explorers_of(source)[number]
+    draws = random.Random(number)
+    controls = explorer.controls
+    positions = [{}, {n: c.at(0) for n, c in controls.items()}, {n: c.at(c.count - 1) for n, c in controls.items()}]
+    positions += [{n: c.at(draws.randrange(c.count)) for n, c in controls.items()} for _ in range(20)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*[Gg]lyph.*")
+        warnings.filterwarnings("error", category=RuntimeWarning)
+        for language in ("zh", "en", "both"):
+            i18n.set_language(language)
+            for position in positions[: None if language == "both" else 3]:
+                image = picture(explorer.render(**position))
+                assert (image < 128).any(axis=2).mean() > 0.002, f"an empty picture at {position}"
+                assert not hidden_behind_the_edge(explorer.figure), (
+                    f"cut off at {position}: {hidden_behind_the_edge(explorer.figure)}"
+                )
+    for name, control in controls.items():
+        middle = control.position()
+        ends = {explorer.render(**{name: control.at(i)}) for i in {0, middle, control.count - 1}}
+        assert len(ends) == len({0, middle, control.count - 1}), f"{name} changes nothing"
+    main = next((c for c in controls.values() if c.values is None), None)
+    if main is not None:  # one step of the first slider is visible: more than a handful of pixels differ
+        here = main.position()
+        step = here + 1 if here + 1 < main.count else here - 1
+        a, b = (picture(explorer.render(**{main.name: main.at(i)})) for i in (here, step))
+        assert (a != b).any(axis=2).sum() > 50
+
+
+def hidden_behind_the_edge(figure):
+    """Texts of the figure that reach beyond its edge."""
+    renderer = figure.canvas.get_renderer()
+    texts = [t for ax in figure.axes for t in (ax.title, ax._left_title, ax.xaxis.label, ax.yaxis.label, *ax.texts)]
+    cut = []
+    for t in texts:
+        if t.get_visible() and t.get_text().strip():
+            box = t.get_window_extent(renderer)
+            if box.x0 < -1 or box.y0 < -1 or box.x1 > figure.bbox.width + 1 or box.y1 > figure.bbox.height + 1:
+                cut.append(t.get_text())
+    return cut

@@ -1,0 +1,240 @@
+"""The norms against fp64, torch's own operators and finite differences."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.autograd import gradcheck, gradgradcheck
+from torch.testing._internal.common_methods_invocations import op_db
+
+from normcourse.norms import (
+    NORMS,
+    BatchNorm,
+    LayerNorm,
+    RMSNorm,
+    batch_norm,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+def samples(name, dtype, requires_grad=False):
+    (operator,) = {o.name: o for o in op_db if o.name == name}.values()
+    return list(operator.sample_inputs("cpu", dtype, requires_grad=requires_grad))
+
+
+def as_last_dimension(sample, keywords):
+    """A sample of torch's layer_norm or rms_norm with its normalised dimensions flattened into one."""
+    shape, *rest = sample.args
+    given = {**dict(zip(keywords, rest)), **sample.kwargs}
+    x = sample.input.flatten(-len(shape))
+    parameters = {k: v.flatten() for k, v in given.items() if k != "eps" and v is not None}
+    return x, parameters, given.get("eps")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+def test_norms_agree_with_torch_on_torchs_own_samples(name, dtype):
+    ours, theirs = {"layer_norm": layer_norm, "rms_norm": rms_norm}[name], getattr(torch.nn.functional, name)
+    keywords = ("weight", "bias", "eps") if name == "layer_norm" else ("weight", "eps")
+    compared = 0
+    for sample in samples(f"nn.functional.{name}", dtype):
+        x, parameters, eps = as_last_dimension(sample, keywords)
+        if eps is None:  # torch's defaults
+            eps = 1e-5 if name == "layer_norm" else torch.finfo(torch.promote_types(dtype, torch.float32)).eps
+        if eps <= 0:  # torch has one sample with a negative eps; here it is an error
+            with pytest.raises(ValueError, match="eps"):
+                ours(x, **parameters, eps=eps)
+            continue
+        expected = theirs(sample.input, *sample.args, **sample.kwargs)
+        y = ours(x, **parameters, eps=eps)
+        torch.testing.assert_close(y, expected.view(y.shape))
+        compared += 1
+    assert compared >= 5
+
+
+def reference(name, x, weight, bias, eps):
+    """The definition in fp64, by torch's own operator."""
+    x, weight, bias = (None if t is None else t.double() for t in (x, weight, bias))
+    if name == "layer_norm":
+        return torch.nn.functional.layer_norm(x, x.shape[-1:], weight, bias, eps)
+    return torch.nn.functional.rms_norm(x, x.shape[-1:], weight, eps)
+
+
+shapes = st.lists(st.integers(1, 5), min_size=0, max_size=3).flatmap(
+    lambda lead: st.integers(1, 300).map(lambda width: (*lead, width))
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=st.sampled_from(["layer_norm", "rms_norm"]),
+    shape=shapes,
+    dtype=st.sampled_from(DTYPES),
+    affine=st.booleans(),
+    scale=st.sampled_from([1e-3, 1.0, 50.0]),
+    mean=st.sampled_from([0.0, 3.0]),
+    eps=st.sampled_from([1e-6, 1e-5, 0.1]),
+    seed=st.integers(0, 10_000),
+)
+def test_norms_agree_with_fp64_for_any_shape_and_dtype(name, shape, dtype, affine, scale, mean, eps, seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = ((torch.randn(shape, generator=generator) + mean) * scale).to(dtype)
+    weight = torch.randn(shape[-1], generator=generator).to(dtype) if affine else None
+    bias = torch.randn(shape[-1], generator=generator).to(dtype) if affine and name == "layer_norm" else None
+    expected = reference(name, x, weight, bias, eps)
+    y = layer_norm(x, weight, bias, eps) if name == "layer_norm" else rms_norm(x, weight, eps)
+    assert y.dtype == dtype and y.shape == x.shape
+    # Half precision is rounded once, at the end. In fp32 the mean is off by about 1e-7 of the largest |x|, which the
+    # division by sqrt(var + eps) enlarges; fp64 has nine more digits.
+    spread = (x.double().var(-1, unbiased=False, keepdim=True) + eps).sqrt()
+    amplified = float((x.double().abs().amax(-1, keepdim=True) / spread).max()) if x.numel() else 1.0
+    unit = {torch.float64: 1e-14, torch.float32: 1e-6, torch.bfloat16: 1e-6, torch.float16: 1e-6}[dtype]
+    rounding = 0.0 if dtype in (torch.float64, torch.float32) else torch.finfo(dtype).eps
+    size = 1.0 if weight is None else float(weight.abs().max())
+    torch.testing.assert_close(
+        y.double(), expected, rtol=unit * 4 + rounding, atol=unit * (1 + amplified) * (1 + size) + rounding * 1e-3
+    )
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 3, 11), (4, 1), (2, 0, 5)])
+@pytest.mark.parametrize("affine", [True, False])
+def test_backward_by_hand_equals_autograd(shape, affine):
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(*size):
+        return torch.randn(*size, generator=generator, dtype=torch.float64, requires_grad=True)
+
+    x, dy = draw(*shape), draw(*shape).detach()
+    weight, bias = draw(shape[-1]), draw(shape[-1])
+    for eps in (1e-5, 0.1):
+        y = layer_norm(x, weight if affine else None, bias, eps)
+        expected = torch.autograd.grad(y, [x, bias, *([weight] if affine else [])], dy)
+        dx, dweight, dbias = layer_norm_backward(dy, x.detach(), weight.detach() if affine else None, eps)
+        for found, wanted in zip((dx, dbias, dweight), expected):
+            torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+        y = rms_norm(x, weight if affine else None, eps)
+        expected = torch.autograd.grad(y, [x, *([weight] if affine else [])], dy)
+        for found, wanted in zip(rms_norm_backward(dy, x.detach(), weight.detach() if affine else None, eps), expected):
+            torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_backward_by_hand_is_as_exact_as_torchs_own_in_low_precision(dtype):
+    generator = torch.Generator().manual_seed(2)
+    x, dy = (torch.randn(64, 96, generator=generator) + 1 for _ in range(2))
+    weight = torch.randn(96, generator=generator)
+    x, dy, weight = x.to(dtype), dy.to(dtype), weight.to(dtype)
+    exact = layer_norm_backward(dy.double(), x.double(), weight.double())
+    mine = layer_norm_backward(dy, x, weight)
+    xt, wt, bt = x.clone().requires_grad_(), weight.clone().requires_grad_(), torch.zeros_like(weight).requires_grad_()
+    torchs = torch.autograd.grad(torch.nn.functional.layer_norm(xt, (96,), wt, bt), (xt, wt, bt), dy)
+    for name, ours, theirs, truth in zip(("dx", "dweight", "dbias"), mine, torchs, exact):
+        assert ours.dtype == dtype
+        error, yardstick = ((t.double() - truth).abs().max() for t in (ours, theirs))
+        assert error <= 2 * yardstick + 1e-6, f"{name}: off by {error}, torch's own by {yardstick}"
+
+
+@pytest.mark.parametrize("function", [layer_norm, rms_norm, batch_norm])
+def test_first_and_second_derivatives_are_right(function):
+    generator = torch.Generator().manual_seed(3)
+    x, weight = (torch.randn(*s, generator=generator, dtype=torch.float64, requires_grad=True) for s in ((4, 5), (5,)))
+    assert gradcheck(lambda x, w: function(x, w, eps=0.1), (x, weight))
+    assert gradgradcheck(lambda x, w: function(x, w, eps=0.1), (x, weight))
+
+
+def test_second_derivatives_equal_those_of_torchs_own_layer_norm():
+    generator = torch.Generator().manual_seed(4)
+    x, v = (torch.randn(3, 6, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    ours, theirs = (
+        torch.autograd.grad((torch.autograd.grad(f(x).pow(3).sum(), x, create_graph=True)[0] * v).sum(), x)[0]
+        for f in (layer_norm, lambda x: torch.nn.functional.layer_norm(x, (6,)))
+    )
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_batch_norm_agrees_with_torch_in_training(dtype):
+    generator = torch.Generator().manual_seed(5)
+    x = (torch.randn(6, 4, 8, generator=generator) * 2 + 1).to(dtype)
+    weight, bias = (torch.randn(8, generator=generator).to(dtype) for _ in range(2))
+    expected = torch.nn.functional.batch_norm(
+        x.flatten(0, 1).double(), None, None, weight.double(), bias.double(), True
+    )
+    tolerance = 1e-12 if dtype == torch.float64 else 4e-6 if dtype == torch.float32 else 2 * torch.finfo(dtype).eps
+    torch.testing.assert_close(
+        batch_norm(x, weight, bias).double().flatten(0, 1), expected, rtol=tolerance, atol=tolerance
+    )
+
+
+def test_modules_exchange_state_dicts_with_torch_and_agree():
+    x = torch.randn(5, 16)
+    pairs = [
+        (LayerNorm(16), torch.nn.LayerNorm(16)),
+        (LayerNorm(16, bias=False), torch.nn.LayerNorm(16, bias=False)),
+        (LayerNorm(16, elementwise_affine=False), torch.nn.LayerNorm(16, elementwise_affine=False)),
+        (RMSNorm(16), torch.nn.RMSNorm(16, eps=1e-6)),
+        (RMSNorm(16, elementwise_affine=False), torch.nn.RMSNorm(16, eps=1e-6, elementwise_affine=False)),
+        (BatchNorm(16), torch.nn.BatchNorm1d(16)),
+    ]
+    for ours, theirs in pairs:
+        with torch.no_grad():
+            for parameter in theirs.parameters():
+                parameter.normal_()
+        ours.load_state_dict(theirs.state_dict())
+        theirs.load_state_dict(ours.state_dict())
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours.state_dict(), theirs.state_dict())  # running statistics included
+        torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-5, atol=1e-5)
+
+
+def test_a_constant_row_gives_the_bias_and_a_finite_gradient():
+    x = torch.full((2, 8), 3.0, requires_grad=True)
+    y = layer_norm(x, bias=torch.arange(8.0))
+    y.sum().backward()
+    assert torch.equal(y[0], torch.arange(8.0)) and torch.isfinite(x.grad).all()
+
+
+def test_a_large_mean_does_not_cancel_the_variance():
+    x = torch.randn(4, 1024, generator=torch.Generator().manual_seed(0)) + 1e4
+    torch.testing.assert_close(layer_norm(x).double(), reference("layer_norm", x, None, None, 1e-5), rtol=0, atol=2e-3)
+
+
+def test_half_precision_that_overflows_when_squared_is_normalised():
+    x = torch.tensor([[6e4, -6e4, 3e4, 0.0]], dtype=torch.float16)
+    torch.testing.assert_close(rms_norm(x).double(), reference("rms_norm", x, None, None, 1e-6), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("function", "backward"), [(layer_norm, layer_norm_backward), (rms_norm, rms_norm_backward)])
+def test_bad_input_is_refused_with_what_was_given_and_expected(function, backward):
+    x = torch.randn(2, 8)
+    with pytest.raises(TypeError, match=r"int64.*floating.*x\.float"):
+        function(torch.ones(2, 8, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"weight has shape \(4,\), but the last dimension of x is 8"):
+        function(x, torch.ones(4))
+    for eps in (0.0, -1e-5, float("nan")):
+        with pytest.raises(ValueError, match="eps is .*must be > 0"):
+            function(x, eps=eps)
+    with pytest.raises(ValueError, match="single number"):
+        function(torch.tensor(1.0))
+    with pytest.raises(ValueError, match=r"dy has shape \(2, 7\)"):
+        backward(torch.randn(2, 7), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [*itertools.product(["layer_norm", "rms_norm", "batch_norm"], [0, -3, 2.5, (4, 4)])]
+)
+def test_a_module_refuses_an_impossible_size(name, size):
+    with pytest.raises(ValueError, match="hidden_size"):
+        NORMS[name](size)
+
+
+def test_a_module_refuses_input_of_another_width():
+    with pytest.raises(ValueError, match=r"\(3, 5\).*4"):
+        RMSNorm(4)(torch.randn(3, 5))

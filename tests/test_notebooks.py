@@ -1,0 +1,215 @@
+"""The notebooks' form: two languages in step, sources and .ipynb in step, pictures that a reader without a kernel sees."""
+
+import json
+import re
+from collections import Counter
+
+import jupytext
+import nbformat
+import pytest
+
+from normcourse.i18n import GLOSSARY, LANGUAGES, TERMS, language, set_language, term, text
+
+from .build_notebooks import NOTEBOOKS, WIDGET, read, sources
+
+BLOCK = re.compile(r'<div lang="(zh|en)">\n\n(.*?)\n\n</div>', re.S)
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+# What the prose must not call a thing that the glossary names otherwise.
+OTHER_WORDS = [
+    "残差链接",
+    "层标准化",
+    "层正则化",
+    "批标准化",
+    "初始值化",
+    "雅克比",
+    "激活函数值",
+    "后归一化",
+    "前归一化",
+]
+
+each_source = pytest.mark.parametrize("source", sources(), ids=lambda source: source.stem)
+
+
+def prose(source):
+    return [cell.source for cell in read(source).cells if cell.cell_type == "markdown"]
+
+
+def built(source):
+    return nbformat.read(NOTEBOOKS / f"{source.stem}.ipynb", as_version=4)
+
+
+@each_source
+def test_every_prose_cell_says_the_same_in_both_languages(source):
+    for cell in prose(source):
+        blocks = BLOCK.findall(cell)
+        rest = BLOCK.sub("", cell)
+        assert "<div" not in rest, f"a block without its blank lines: {cell[:80]}"
+        if not blocks:  # headings carry both languages on one line, tables a column for each
+            for line in filter(None, (line.strip() for line in cell.splitlines())):
+                assert line.startswith(("#", "|")), f"prose outside the language blocks: {line[:80]}"
+            continue
+        languages = [lang for lang, _ in blocks]
+        assert languages == ["zh", "en"] * (len(blocks) // 2), f"languages are {languages} in: {cell[:80]}"
+        for (_, zh), (_, en) in zip(blocks[::2], blocks[1::2]):
+            assert len(CHINESE.findall(zh)) > 3 and not CHINESE.search(re.sub("[中文并排]", "", en)), en[:80]
+            for what, pattern in (
+                ("formulas", r"\$\$.+?\$\$|\$[^$]+\$"),
+                ("code", r"`[^`]+`"),
+                ("links", r"\]\(([^)]*)\)"),
+            ):
+                assert Counter(re.findall(pattern, zh, re.S)) == Counter(re.findall(pattern, en, re.S)), (
+                    f"{what} differ: {zh[:60]}"
+                )
+            assert zh.count("\n- ") == en.count("\n- ") and zh.count("\n\n") == en.count("\n\n"), (
+                f"structure differs: {zh[:60]}"
+            )
+            words, characters = len(re.findall(r"[A-Za-z]{2,}", en)), len(CHINESE.findall(zh))
+            assert 0.6 < characters / words < 3.5, f"lopsided, {characters} characters and {words} words: {zh[:60]}"
+
+
+@each_source
+def test_headings_carry_both_languages(source):
+    headings = [line for cell in prose(source) for line in cell.splitlines() if line.startswith("#")]
+    assert headings[0].startswith(f"# {source.stem[:2]} ")
+    for heading in headings:
+        assert re.fullmatch(r"#+ .*[\u4e00-\u9fff].* · .*[A-Za-z].*|#+ \d\d .*|## RMSNorm", heading), heading
+
+
+@each_source
+def test_glossary_terms_are_translated_as_the_glossary_says(source):
+    for cell in prose(source):
+        for _, block in BLOCK.findall(cell):
+            for word in OTHER_WORDS:
+                assert word not in block, f"{word} in {block[:60]}: see GLOSSARY in normcourse/i18n.py"
+        blocks = BLOCK.findall(cell)
+        for (_, zh), (_, en) in zip(blocks[::2], blocks[1::2]):
+            for english in (
+                "singular value",
+                "Jacobian",
+                "learning rate",
+                "mean-field theory",
+                "initialisation",
+                "variance",
+            ):
+                if english in en.lower() or english in en:
+                    assert GLOSSARY[english] in zh, f"{english!r} without {GLOSSARY[english]} in: {zh[:80]}"
+
+
+@each_source
+def test_prose_is_spelled_with_chinese_punctuation_and_no_emoji(source):
+    for cell in prose(source):
+        for lang, block in BLOCK.findall(cell):
+            plain = re.sub(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\]\([^)]*\)", "", block, flags=re.S)
+            assert not re.search("[\U0001f000-\U0001faff]", plain)
+            if lang == "zh":
+                wrong = re.findall(r"[\u4e00-\u9fff][,;:?!]|[\u4e00-\u9fff]\.(?:\s|$)", plain)
+                assert not wrong, f"{wrong} in {block[:60]}"
+
+
+@each_source
+def test_code_cells_are_short_enough_to_read(source):
+    lengths = [
+        len([line for line in cell.source.splitlines() if line.strip()])
+        for cell in read(source).cells
+        if cell.cell_type == "code"
+    ]
+    assert max(lengths) <= 25
+    assert sorted(lengths)[len(lengths) // 2] <= 12
+
+
+@each_source
+def test_the_notebook_was_made_from_its_source(source):
+    made, wanted = built(source), read(source)
+    assert [(c.cell_type, c.source, c.metadata.get("tags", [])) for c in made.cells] == [
+        (c.cell_type, c.source, c.metadata.get("tags", [])) for c in wanted.cells
+    ], f"run `make notebooks ONLY={source.stem[:2]}`"
+    counts = [cell.execution_count for cell in made.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1)), "cells were not run in order"
+
+
+def test_every_notebook_has_a_source():
+    assert {p.stem for p in NOTEBOOKS.glob("*.ipynb")} == {p.stem for p in sources()}
+
+
+@each_source
+def test_stored_outputs_are_small_clean_and_have_pictures_with_words(source):
+    notebook = built(source)
+    pictures = 0
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            blob = json.dumps(output)
+            assert output.output_type != "error" and output.get("name") != "stderr", f"{cell.source[:60]}: {blob[:300]}"
+            assert WIDGET not in blob and not re.search(r"/(home|root|work|tmp)/\w", blob)
+            data = output.get("data", {})
+            if "image/png" in data:
+                pictures += 1
+                assert len(data["image/png"]) < 150_000
+                alt = output.metadata["image/png"]["alt"]
+                assert len(alt) > 20 and CHINESE.search(alt) and re.search("[a-z]{3}", alt)
+    assert pictures == source.read_text(encoding="utf-8").count("\nexplore(")
+    assert (NOTEBOOKS / f"{source.stem}.ipynb").stat().st_size <= 600_000
+
+
+@each_source
+def test_html_without_a_kernel_shows_every_explorer_with_alt_text(source):
+    from nbconvert import HTMLExporter
+
+    html, _ = HTMLExporter().from_notebook_node(built(source))
+    images = re.findall(r"<img[^>]*?>", html, re.S)
+    alts = [re.search(r'alt="([^"]*)"', image) for image in images if "data:image/png" in image]
+    expected = [
+        o.metadata["image/png"]["alt"]
+        for c in built(source).cells
+        for o in c.get("outputs", [])
+        if "image/png" in o.get("data", {})
+    ]
+    assert len(alts) == len(expected) == source.read_text(encoding="utf-8").count("\nexplore(")
+    for alt, wanted in zip(alts, expected):
+        assert alt and wanted[:20].split("&")[0] in alt[1].replace("\n", " ")
+
+
+@each_source
+def test_only_explorers_and_machine_dependent_cells_escape_the_comparison_of_outputs(source):
+    for cell in read(source).cells:
+        if cell.cell_type == "code" and "nbval-ignore-output" in cell.metadata.get("tags", []):
+            reasons = ("explore(", "language_switch()", "milliseconds(", "train(", "importlib.metadata")
+            assert any(reason in cell.source for reason in reasons), cell.source[:80]
+
+
+def test_text_follows_the_language():
+    assert set(LANGUAGES) == {"zh", "en", "both"}
+    try:
+        for code, expected in (("zh", "层"), ("en", "layer"), ("both", "层\nlayer")):
+            set_language(code)
+            assert language() == code and text("层", "layer") == expected
+        assert term("depth") == "层数 depth" and term("relu") == "ReLU" and term("16") == "16"
+        with pytest.raises(ValueError, match="unknown language 'fr'; known are zh, en, both"):
+            set_language("fr")
+    finally:
+        set_language("both")
+
+
+def test_the_switch_hides_the_other_language_and_follows_from_elsewhere():
+    from normcourse.i18n import language_switch
+
+    try:
+        switch = language_switch("zh")
+        assert "[lang=en]" in switch.style.value and "nc-zh" in switch.style.value
+        switch.buttons.value = "en"
+        assert language() == "en" and "[lang=zh]" in switch.style.value
+        set_language("both")
+        assert switch.buttons.value == "both" and "grid" in switch.style.value
+    finally:
+        set_language("both")
+
+
+def test_terms_have_both_languages():
+    for name, (zh, en) in TERMS.items():
+        assert zh and en and not CHINESE.search(en), name
+
+
+def test_sources_are_myst_that_jupytext_reads_back_unchanged():
+    for source in sources():
+        notebook = jupytext.read(source)
+        again = jupytext.reads(jupytext.writes(notebook, fmt="md:myst"), fmt="md:myst")
+        assert [c.source for c in again.cells] == [c.source for c in notebook.cells]
