@@ -9,6 +9,7 @@ Importing this module sets matplotlib's defaults to the look of the course, with
 
 import base64
 import io
+import itertools
 import math
 
 import matplotlib
@@ -165,9 +166,9 @@ def curve(ax, name, x, y, label=None, placement=None, **style):
             mark.set_data(x[where], np.full(where.sum(), height))
     if label and inside.any():
         last = np.flatnonzero(inside)[-1]
-        _label(ax, label, y[last], style["color"])
-    elif label:
-        _label(ax, label, low if (y < low).any() else high, style["color"])
+        _label(ax, label, x[last], y[last], style["color"])
+    elif label and len(x):
+        _label(ax, label, x[-1], low if (y < low).any() else high, style["color"])
 
 
 def band(ax, name, x, low, high, placement=None, **style):
@@ -187,13 +188,12 @@ def theory(ax, name, x, y, label=None, at=None):
     if label:
         low, high = sorted(ax.get_ylim())
         inside = [i for i, value in enumerate(y) if low <= value <= high] or [0]
-        spot = inside[int(len(inside) * 0.4)] if at is None else int(np.abs(np.asarray(x) - at).argmin())
-        mark = _keep(
-            ax,
-            f"{name} label",
-            lambda: ax.annotate("", (0, 0), xytext=(6, 9), textcoords="offset points", fontsize=10, zorder=6),
-        )
-        mark.set_text(label)
+        spot = inside[len(inside) // 2] if at is None else int(np.abs(np.asarray(x) - at).argmin())
+        falling = y[min(spot + 1, len(y) - 1)] < y[max(spot - 1, 0)]  # the free side is above: right of a falling line
+        style = {"textcoords": "offset points", "xytext": (6, 5), "va": "bottom", "fontsize": 10, "zorder": 6}
+        mark = _keep(ax, f"theory {name} label", lambda: ax.annotate("", (0, 0), **style))
+        mark.set(text=label, ha="left" if falling else "right")
+        mark.xyann = (6, 5) if falling else (-6, 5)
         mark.xy = (x[spot], min(max(y[spot], low), high))
         mark.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
 
@@ -248,8 +248,8 @@ def _keep(ax, name, make):
     return kept[name]
 
 
-def _label(ax, label, y, colour):
-    ax.__dict__.setdefault("_normcourse_labels", []).append((label, y, colour))
+def _label(ax, label, x, y, colour):
+    ax.__dict__.setdefault("_normcourse_labels", []).append((label, x, y, colour))
 
 
 def _begin(ax):
@@ -267,34 +267,26 @@ def _begin(ax):
 
 
 def _finish(ax):
-    """Labels at the right end of their lines, pushed apart until none covers another."""
-    labels = ax._normcourse_labels
+    """Labels where their lines end, pushed apart until none covers another."""
     height = ax.get_window_extent().height / ax.figure.dpi * 72
     places = []
-    for label, y, colour in labels:
-        at = ax.transAxes.inverted().transform(ax.transData.transform((ax.get_xlim()[1], y)))[1]
-        places.append([min(max(at, 0.0), 1.0) * height, label, colour])
+    for label, x, y, colour in ax._normcourse_labels:
+        across, up = ax.transAxes.inverted().transform(ax.transData.transform((x, y)))
+        lowest = 7.0 * (1 + label.count("\n"))
+        places.append([min(max(up * height, lowest), height), min(across, 1.0), label, colour])
     places.sort(key=lambda place: place[0])
-    for lower, upper in zip(places, places[1:]):
-        upper[0] = max(upper[0], lower[0] + 14 * (1 + lower[1].count("\n")))
-    if places and places[-1][0] > height:
-        shift = places[-1][0] - height
-        for place in places:
-            place[0] -= shift
-    for i, (at, label, colour) in enumerate(places):
-        mark = _keep(
-            ax,
-            f"label {i}",
-            lambda: ax.annotate(
-                "",
-                (1, 0),
-                xycoords="axes fraction",
-                xytext=(6, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=10.5,
-                annotation_clip=False,
-            ),
-        )
+    for lower, upper in itertools.pairwise(places):
+        upper[0] = max(upper[0], lower[0] + 14 * (1 + lower[2].count("\n")))
+    excess = max(places[-1][0] - height, 0.0) if places else 0.0
+    style = {
+        "textcoords": "offset points",
+        "xytext": (7, 0),
+        "va": "center",
+        "fontsize": 10.5,
+        "annotation_clip": False,
+    }
+    for i, (up, across, label, colour) in enumerate(places):
+        mark = _keep(ax, f"label {i}", lambda: ax.annotate("", (1, 0), xycoords="axes fraction", **style))
         mark.set(text=label, color=colour)
-        mark.xy = (1, at / height)
+        mark.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
+        mark.xy = (across, (up - excess) / height)

@@ -60,7 +60,7 @@ def jacobian_spectrum(model, inputs=None, *, layers=None, seed=0, **labels):
     """Singular values of the Jacobian ∂x_l/∂x_0 of the hidden state with respect to the input, in fp64.
 
     Args:
-        model: a model whose `stream` maps (hidden_size,) to hidden states of that size, like `deep_mlp`.
+        model: a stack like `deep_mlp` whose blocks treat every row for itself (no batch_norm, no hyper_connection).
         inputs: one input (hidden_size,); random by default.
         layers: which l to look at; all by default.
 
@@ -68,19 +68,21 @@ def jacobian_spectrum(model, inputs=None, *, layers=None, seed=0, **labels):
         the largest × width × 2.2e-16), `seed` and the labels.
     """
     model = copy.deepcopy(model).double()
-    if inputs is None:
-        inputs = model.random_inputs(1, _generator(seed))[0]
-    if inputs.dim() != 1:
-        raise ValueError(f"inputs has shape {tuple(inputs.shape)}; a Jacobian is taken at one input, (hidden_size,)")
+    state = model.random_inputs(1, _generator(seed))[0].double() if inputs is None else inputs.double()
+    if state.shape != (model.hidden_size,):
+        raise ValueError(
+            f"inputs has shape {tuple(state.shape)}; a Jacobian is taken at one input, ({model.hidden_size},)"
+        )
     layers = list(range(len(model.blocks) + 1) if layers is None else layers)
-
-    def states(x):
-        chain = model.stream(x)
-        return torch.stack([chain[layer] for layer in layers])
-
-    with torch.no_grad():
-        jacobians = torch.func.jacfwd(states)(inputs.double())
-        spectra = torch.linalg.svdvals(jacobians)
+    identity = torch.eye(model.hidden_size, dtype=torch.float64)
+    jacobian, jacobians = identity, [identity]
+    for block in model.blocks:
+        rows = state.expand(len(identity), -1).clone().requires_grad_()
+        out = block(rows)
+        (of_block,) = torch.autograd.grad(out, rows, identity)  # row i: the gradient of output i
+        jacobian, state = of_block @ jacobian, out[0].detach()
+        jacobians.append(jacobian)
+    spectra = torch.linalg.svdvals(torch.stack([jacobians[layer] for layer in layers]))
     columns = {
         "layer": [layer for layer in layers for _ in range(spectra.shape[1])],
         "index": [*range(spectra.shape[1])] * len(layers),

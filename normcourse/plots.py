@@ -48,19 +48,15 @@ def one_layer(frame, ax):
 
 
 def gradient_flow(frame, ax):
-    """What is left of the gradient at each layer, per placement; the band spans the seeds."""
+    """What is left of the gradient on its way back from the output, per placement; the band spans the seeds."""
     depth, several = frame["layer"].max(), frame["placement"].nunique() > 1
-    setup(ax, LAYER, GRADIENT, (0, 200 if several else 100), (1e-20, 1e20) if several else (1e-16, 1e8), "log")
+    back = ("离输出几层", "layers back from the output")
+    setup(ax, back, GRADIENT, (0, 200 if several else 100), (1e-20, 1e20) if several else (1e-24, 1e8), "log")
+    frame = frame.assign(layer=depth - frame["layer"]).sort_values("layer", kind="stable")
     left = _per_placement(frame, ax, "gradient_norm")
     if several:
         each = "  ".join(f"{term(placement, '/')} {number(value)}" for placement, value in left.items())
-        finding(
-            ax,
-            f"往回走 {depth} 层，梯度剩下的倍数：\n{each}",
-            f"{depth} layers back, this much of the gradient is left:\n{each}",
-        )
-        if text("zh", "en") == "zh\nen":
-            ax.set_title(f"往回走 {depth} 层，梯度还剩 · {depth} layers back, what is left:\n{each}")
+        ax.set_title(text(f"往回走 {depth} 层，梯度还剩：", f"{depth} layers back, what is left:", " ") + f"\n{each}")
     else:
         value = number(next(iter(left.values())))
         finding(
@@ -74,7 +70,7 @@ def variance_growth(frame, ax):
     """Variance of the stream at each layer, per placement, over its closed form."""
     depth = frame["layer"].max()
     setup(ax, LAYER, ("方差", "variance"), (0, 100), (1e-4, 1e32), "log")
-    last = _per_placement(frame, ax, "variance", at=-1)
+    last = _per_placement(frame, ax, "variance")
     value = number(last["residual"])
     finding(
         ax,
@@ -113,7 +109,13 @@ def jacobian_products(frame, ax):
         curve(ax, index, x, middle, text(*name), color=colour, marker=marker, markevery=1)
         if "theory" in frame:
             line = frame[frame["index"] == index].drop_duplicates("layer")
-            theory(ax, index, line["layer"].to_numpy(), line["theory"].to_numpy(), _theory() if index == 0 else None)
+            theory(
+                ax,
+                index,
+                line["layer"].to_numpy(),
+                line["theory"].to_numpy(),
+                _theory() if index == width // 2 else None,
+            )
         ends[index] = middle[-1]
     largest, median = number(ends[0]), number(ends[width // 2])
     finding(
@@ -167,7 +169,7 @@ def skip_spectrum(frame, axes):
         ("方向（由大到小）", "direction (sorted)"),
         ("奇异值", "singular value"),
         (0, len(values)),
-        (1e-6, 1e6),
+        (1e-3, 1e3),
         "log",
     )
     level(left, "one", 1, text("梯度不变", "unchanged", " "))
@@ -175,7 +177,7 @@ def skip_spectrum(frame, axes):
     share, smallest = (values < 1).mean(), values[-1]
     shrink = text(f"{share:.0%} 的方向在缩小", f"{share:.0%} of directions shrink")
     left.set_title(shrink)
-    setup(right, ("分支大小 a", "branch size a"), ("", ""), (0, 2), (1e-6, 1e6), "log")
+    setup(right, ("分支大小 a", "branch size a"), ("", ""), (0, 2), (1e-3, 1e3), "log")
     for index, name, colour, marker in (
         (0, ("最大", "largest"), BLUE, "o"),
         (len(values) - 1, ("最小", "smallest"), VERMILLION, "s"),
@@ -218,7 +220,14 @@ def path_lengths(frame, ax):
     band(ax, "seeds", middle.index, groups.min(), groups.max(), "residual")
     curve(ax, "share", middle.index, middle, placement="residual", markevery=1)
     line = frame.drop_duplicates("path_length")
-    theory(ax, "binomial", line["path_length"].to_numpy(), line["theory"].to_numpy(), text("二项分布", "binomial", " "))
+    theory(
+        ax,
+        "binomial",
+        line["path_length"].to_numpy(),
+        line["theory"].to_numpy(),
+        text("二项分布", "binomial", " "),
+        at=1.5 * line["theory"].to_numpy().argmax(),
+    )
     most = int((middle.cumsum() >= 0.95).idxmax())
     finding(
         ax,
@@ -272,8 +281,8 @@ def layer_drops(frame, ax):
     )
 
 
-def _per_placement(frame, ax, column, at=0):
-    """A curve with its band and closed form for every placement; gives what stands at layer 0 (or the last, at=-1)."""
+def _per_placement(frame, ax, column):
+    """A curve with its band and closed form for every placement; gives where each ends."""
     values = {}
     for placement, rows in frame.groupby("placement", sort=False):
         x, middle, low, high = spread(rows, "layer", column)
@@ -282,7 +291,7 @@ def _per_placement(frame, ax, column, at=0):
         if "theory" in rows:
             line = rows.drop_duplicates("layer")
             theory(ax, placement, line["layer"].to_numpy(), line["theory"].to_numpy(), None if values else _theory())
-        values[placement] = middle[at]
+        values[placement] = middle[-1]
     return values
 
 
