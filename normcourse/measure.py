@@ -37,8 +37,8 @@ def gradient_norms(model, inputs=None, *, loss=None, batch_size=16, seed=0, **la
         (output * (direction / direction.norm())).sum().backward()
     else:
         loss(output).backward()
-    hidden = [_norm([state.grad]) for state in states]
-    weights = [_norm([p.grad for p in group if p.grad is not None]) for group in parameters]
+    hidden = _norms([state.grad for state in states]).tolist()
+    weights = [float(_norms([p.grad for p in group if p.grad is not None]).norm()) for group in parameters]
     _clear(everything)
     columns = {"layer": range(len(states)), "gradient_norm": hidden, "weight_gradient_norm": [float("nan"), *weights]}
     return _frame(columns, seed=seed, **labels)
@@ -109,13 +109,13 @@ def path_gradients(model, inputs=None, *, batch_size=16, seed=0, **labels):
     inputs = model.random_inputs(batch_size, generator) if inputs is None else inputs
     with torch.no_grad():
         states = model.stream(inputs)
-        direction = torch.randn(inputs.shape, generator=generator)
-        parts = torch.zeros(len(states), *inputs.shape)
-        parts[0] = direction / direction.norm()
-        for block, state in zip(reversed(model.blocks), reversed(states[:-1])):
-            _, back = torch.func.vjp(block.branch, state)
-            (through,) = torch.func.vmap(back)(parts[:-1])
-            parts[1:] += through
+    direction = torch.randn(inputs.shape, generator=generator)
+    parts = torch.zeros(len(states), *inputs.shape)
+    parts[0] = direction / direction.norm()
+    for block, state in zip(reversed(model.blocks), reversed(states[:-1])):
+        copies = state.expand(len(parts) - 1, *state.shape).clone().requires_grad_()
+        (through,) = torch.autograd.grad(block.branch(copies), copies, parts[:-1])
+        parts[1:] += through
     norms = parts.flatten(1).norm(dim=1).tolist()
     return _frame({"path_length": range(len(norms)), "gradient_norm": norms}, seed=seed, **labels)
 
@@ -143,10 +143,9 @@ def _generator(seed):
     return torch.Generator().manual_seed(2**31 + seed)
 
 
-def _norm(tensors):
-    """Euclidean norm over all tensors, summed in fp64: in fp32 the squares of a gradient of 1e-23 are already 0."""
-    squares = [torch.linalg.vector_norm(t, dtype=torch.float64) ** 2 for t in tensors]
-    return float(torch.stack(squares).sum()) ** 0.5 if squares else float("nan")
+def _norms(tensors):
+    """Euclidean norms, summed in fp64: in fp32 the squares of a gradient of 1e-23 are already 0."""
+    return torch.stack([torch.linalg.vector_norm(t, dtype=torch.float64) for t in tensors])
 
 
 def _clear(parameters):

@@ -70,10 +70,10 @@ class DeepMLP(Stack):
         _check_counts(depth=depth, width=width)
         phi = find(activation, ACTIVATIONS, "activation")
         generator = torch.Generator().manual_seed(seed)
-        matrices = [Linear(width, width, gain / width**0.5, generator) for _ in range(depth)]
-        self.assemble([nn.Sequential(phi(), m) for m in matrices], width, placement, norm, dropout, 1, generator)
-        for block, matrix in zip(self.blocks, matrices):
-            matrix.scale(block.branch_gain)
+        branches = [Branch(width, phi(), gain / width**0.5, generator) for _ in range(depth)]
+        self.assemble(branches, width, placement, norm, dropout, 1, generator)
+        for block in self.blocks:
+            block.sublayer.scale(block.branch_gain)
 
     def embed(self, x):
         return x
@@ -226,6 +226,17 @@ class Linear(nn.Module):
     def scale(self, factor):
         with torch.no_grad():
             self.weight.mul_(factor)
+
+
+class Branch(Linear):
+    """W φ(x), see `deep_mlp`."""
+
+    def __init__(self, width, activation, std, generator):
+        super().__init__(width, width, std, generator)
+        self.activation = activation
+
+    def forward(self, x):
+        return F.linear(self.activation(x), self.weight)
 
 
 def xavier(inputs, outputs):

@@ -282,7 +282,7 @@ def layer_drops(frame, ax):
 
 
 def _per_placement(frame, ax, column):
-    """A curve with its band and closed form for every placement; gives where each ends."""
+    """A curve with its band and closed form for every placement; gives how many times its first value each ends at."""
     values = {}
     for placement, rows in frame.groupby("placement", sort=False):
         x, middle, low, high = spread(rows, "layer", column)
@@ -291,7 +291,7 @@ def _per_placement(frame, ax, column):
         if "theory" in rows:
             line = rows.drop_duplicates("layer")
             theory(ax, placement, line["layer"].to_numpy(), line["theory"].to_numpy(), None if values else _theory())
-        values[placement] = middle[-1]
+        values[placement] = middle[-1] / middle[0]
     return values
 
 

@@ -5,6 +5,7 @@ and feed-forward), a layer of `models.deep_mlp` has one.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from .norms import NORMS, LayerNorm
@@ -41,7 +42,7 @@ class Placement(nn.Module):
             raise ValueError(f"dropout is {dropout}; it is a probability, 0 <= dropout < 1")
         self.hidden_size, self.depth, self.index, self.branches = hidden_size, depth, index, branches
         self.new_norm = find(norm, NORMS, "norm")
-        self.sublayer, self.dropout = sublayer, nn.Dropout(dropout)
+        self.sublayer, self.dropout = sublayer, dropout
         if self.uses_norm:
             self.norm = self.new_norm(hidden_size)
 
@@ -57,7 +58,7 @@ class Placement(nn.Module):
             raise ValueError(
                 f"the sublayer turned {tuple(x.shape)} into {tuple(y.shape)}; to be added to x it must keep the shape"
             )
-        return self.dropout(y)
+        return F.dropout(y, self.dropout, self.training) if self.dropout else y
 
     def __call__(self, x):
         if x.dim() == 0 or x.shape[-1] != self.hidden_size:
@@ -100,12 +101,11 @@ class Highway(Placement):
 
     def __init__(self, hidden_size, *args, generator=None, **kwargs):
         super().__init__(hidden_size, *args, generator=generator, **kwargs)
-        self.gate = nn.utils.skip_init(nn.Linear, hidden_size, hidden_size)  # no draw from the global random state
-        nn.init.normal_(self.gate.weight, std=hidden_size**-0.5, generator=generator)
-        nn.init.constant_(self.gate.bias, -2.0)
+        self.gate_weight = nn.Parameter(torch.randn(hidden_size, hidden_size, generator=generator) / hidden_size**0.5)
+        self.gate_bias = nn.Parameter(torch.full((hidden_size,), -2.0))
 
     def forward(self, x):
-        gate = torch.sigmoid(self.gate(x))
+        gate = torch.sigmoid(F.linear(x, self.gate_weight, self.gate_bias))
         return gate * self.branch(x) + (1 - gate) * x
 
 

@@ -33,7 +33,7 @@ def ln(module, x):
 FORMULAS = {
     "plain": lambda b, f, x: f(x),
     "residual": lambda b, f, x: x + f(x),
-    "highway": lambda b, f, x: (t := torch.sigmoid(x @ b.gate.weight.T + b.gate.bias)) * f(x) + (1 - t) * x,
+    "highway": lambda b, f, x: (t := torch.sigmoid(x @ b.gate_weight.T + b.gate_bias)) * f(x) + (1 - t) * x,
     "post_norm": lambda b, f, x: ln(b.norm, x + f(x)),
     "pre_norm": lambda b, f, x: x + f(ln(b.norm, x)),
     "res_post_norm": lambda b, f, x: x + ln(b.norm, f(x)),
@@ -115,7 +115,7 @@ def test_gradients_reach_the_branch_after_one_step(name):
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert all(block.sublayer[1].weight.grad.norm() > 0 for block in model.blocks)
+    assert all(block.sublayer.weight.grad.norm() > 0 for block in model.blocks)
     assert losses[-1] < losses[0]
 
 
