@@ -9,11 +9,11 @@ help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*##/\1\t/' | expand -t 20
 
 lab: $(LAB)      ## open the course in JupyterLab (sets up everything on first use)
-	$(BIN)/jupyter lab notebooks/00_start_here.ipynb $(LAB_OPTIONS)
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
 
 test: $(TEST) $(VENV)/.browser lint   ## everything that guards the course: about 10 minutes
 	$(BIN)/pytest tests --artefacts artefacts
-	$(BIN)/pytest --nbval --nbval-cell-timeout 120 --nbval-sanitize-with tests/nbval.cfg -p no:cacheprovider $(NOTEBOOKS)
+	$(BIN)/pytest --nbval --nbval-cell-timeout 120 -p no:cacheprovider $(NOTEBOOKS)
 
 check: $(TEST) lint   ## the quick inner loop: no browser, no notebook runs
 	$(BIN)/pytest tests -m "not slow" -q
@@ -24,10 +24,10 @@ lint: $(TEST)    ## ruff over code and notebooks
 notebooks: $(LAB)   ## run notebooks/source/*.md into notebooks/*.ipynb with outputs (ONLY=01 for one)
 	$(BIN)/python -m tests.build_notebooks $(ONLY)
 
-record: $(LAB)   ## repeat the recorded long runs (hours on two cores)
+record: $(LAB)   ## repeat the recorded long runs (about half an hour)
 	$(BIN)/python -m normcourse.record
 
-bench-sliders: $(TEST) $(VENV)/.browser   ## key press to changed pixels, beside plain interact
+bench-sliders: $(TEST) $(VENV)/.browser ## key press to changed pixels, beside plain interact
 	$(BIN)/python -m tests.bench_sliders
 
 bench-import: $(LAB)   ## what `import normcourse` adds to `import torch`

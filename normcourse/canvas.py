@@ -83,7 +83,7 @@ def new_figure(size=None, **subplots):
 
 
 def redraw(figure, draw, frame):
-    """Draw `frame` onto the figure's axes, reusing what stands there. `draw(frame, ax)` gets one axes or their array."""
+    """Draw `frame` onto the figure's axes, reusing what is there. `draw(frame, ax)` gets one axes or their array."""
     for ax in figure.axes:
         _begin(ax)
     draw(frame, figure.axes[0] if len(figure.axes) == 1 else np.array(figure.axes))

@@ -1,8 +1,8 @@
 """Sliders over an experiment: parameters -> experiment -> tidy DataFrame -> figure -> picture.
 
-Why it is fast: the figure is made once and its artists are moved (`canvas`); the picture goes to the browser as PNG bytes in
-a core `ipywidgets.Image`; and while nobody waits, one background thread computes and draws the positions next to the
-slider that moved last, so that a step only sends bytes. The thread leaves the kernel free for other cells.
+Why it is fast: the figure is made once and its artists are moved (`canvas`); the picture goes to the browser as PNG
+bytes in a core `ipywidgets.Image`; and while nobody waits, one background thread computes and draws the positions next
+to the slider that moved last, so that a step only sends bytes. The thread leaves the kernel free for other cells.
 """
 
 import atexit
@@ -31,18 +31,19 @@ def explore(experiment, draw, *, size=None, subplots=None, **controls):
     """Put sliders on an experiment, in the style of `ipywidgets.interact`.
 
     Args:
-        experiment: function of the controls' values returning a tidy DataFrame. It must give the same frame for the
-            same values and leave the global random state alone (use a `torch.Generator`): it runs in a background thread.
+        experiment: function of the controls' values returning a tidy DataFrame. It runs in a background thread, so it
+            must give the same frame for the same values and leave the global random state alone: use a
+            `torch.Generator`.
         draw: function of `(frame, ax)`, see `canvas`.
         size: width and height of the figure in inches.
         subplots: for several axes, the arguments of `Figure.subplots`; draw then gets their array.
-        controls: what each parameter ranges over. (min, max) or (min, max, step): a slider, of integers or of floats; a list
-            or a dict {label: value}: a choice; True or False: a checkbox; or an ipywidget of one of these kinds. As with
-            `interact`, a control starts at the experiment's default for it, else in the middle of its range.
+        controls: what each parameter ranges over. (min, max) or (min, max, step): a slider, of integers or of floats;
+            a list or a dict {label: value}: a choice; True or False: a checkbox; or an ipywidget of one of these kinds.
+            As with `interact`, a control starts at the experiment's default for it, else in the middle of its range.
 
     Returns: an `Explorer`; put the call last in its cell to see it.
     Raises: ValueError for an empty range or a parameter the experiment does not have, TypeError for an experiment that
-        returns no DataFrame. An exception at a later position is shown inside the explorer, and the sliders go on working.
+        returns no DataFrame. An exception at a later position is shown in the explorer, and the sliders go on working.
     """
     return Explorer(experiment, draw, size, subplots, controls)
 

@@ -138,8 +138,8 @@ class LanguageSwitch:
 
 
 def language_switch(code=None):
-    """The buttons 中文 / English / 并排 Side by side. In JupyterLab they hide the other language's prose in this notebook
-    or lay both out in two columns; the labels of all explorers follow everywhere.
+    """The buttons 中文 / English / 并排 Side by side. In JupyterLab they hide the other language's prose in this
+    notebook or lay both out in two columns; the labels of all explorers follow everywhere.
 
     Args: code: the language to begin with: "zh", "en" or "both"; by default the one in force, which at first is
         the environment variable NORMCOURSE_LANGUAGE, or else "both".

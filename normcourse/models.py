@@ -55,7 +55,7 @@ class Stack(nn.Module):
         self.final_norm = norm(hidden_size) if placement.final_norm else nn.Identity()
 
     def stream(self, x):
-        """The hidden states: x itself, then the output of every block. The first is (..., hidden_size), so is the last."""
+        """The hidden states: x (..., hidden_size) itself, then the output of every block."""
         states = [x]
         for block in self.blocks:
             states.append(block(states[-1]))

@@ -1,7 +1,7 @@
 """The drawings of the chapters: a tidy DataFrame of `measure` becomes a figure whose title is the finding.
 
-Each takes `(frame, ax)`, with several panels `(frame, axes)`. Columns are those of the probes in `measure`; a column `theory` holds the
-closed form, if there is one.
+Each takes `(frame, ax)`, with several panels `(frame, axes)`. Columns are those of the probes in `measure`; a column
+`theory` holds the closed form, if there is one.
 """
 
 import numpy as np

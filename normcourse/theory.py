@@ -66,10 +66,10 @@ def gaussian_product(width, depth, gain=1.0):
 
 
 def skip_edges(a):
-    """Smallest and largest singular value of I + a G, G with entries from N(0, 1/n) and n large; 0 is the least from a = 1 on.
+    """Smallest and largest singular value of I + a G, G with entries from N(0, 1/n), n large; from a = 1 on it is 0.
 
-    The edges are the extrema of z(b) = 1/b² − a²/(b (b − 1)), from Dozier & Silverstein, "On the empirical distribution of
-    eigenvalues of large dimensional information-plus-noise type matrices" (2007), equation 1.1 with A = I, c = 1.
+    The edges are the extrema of z(b) = 1/b² − a²/(b (b − 1)), from Dozier & Silverstein, "On the empirical distribution
+    of eigenvalues of large dimensional information-plus-noise type matrices" (2007), equation 1.1 with A = I, c = 1.
     """
     if a == 0:
         return 1.0, 1.0

@@ -12,8 +12,8 @@ import urllib.request
 from playwright.sync_api import sync_playwright
 
 CHROMIUM = ["chromium", "chromium-browser", "google-chrome"]
-FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
-    --disable-component-update --disable-sync""".split()
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+FLAGS += ["--disable-background-networking", "--disable-component-update"]
 
 
 @contextlib.contextmanager
@@ -36,7 +36,7 @@ def jupyterlab(folder):
     news = folder / ".lab-settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     news.parent.mkdir(parents=True)
     news.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    log = open(folder / "jupyterlab.log", "w")
+    log = (folder / "jupyterlab.log").open("w")
     server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env={**os.environ, **settings})
     address = f"http://127.0.0.1:{port}"
     try:

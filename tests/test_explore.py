@@ -3,6 +3,7 @@
 import base64
 import functools
 import io
+import itertools
 import random
 import time
 import warnings
@@ -260,7 +261,7 @@ def test_labels_at_line_ends_do_not_cover_each_other():
     canvas.png(figure)
     boxes = sorted((t.get_window_extent() for t in ax.texts if t.get_visible()), key=lambda b: b.y0)
     assert len(boxes) == 5
-    assert all(lower.y1 <= upper.y0 + 1 for lower, upper in zip(boxes, boxes[1:]))
+    assert all(lower.y1 <= upper.y0 + 1 for lower, upper in itertools.pairwise(boxes))
     assert boxes[-1].y1 <= figure.bbox.height and boxes[0].y0 >= 0
 
 

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import jupytext
@@ -174,6 +176,21 @@ def test_only_explorers_and_machine_dependent_cells_escape_the_comparison_of_out
         if cell.cell_type == "code" and "nbval-ignore-output" in cell.metadata.get("tags", []):
             reasons = ("explore(", "language_switch()", "milliseconds(", "train(", "importlib.metadata")
             assert any(reason in cell.source for reason in reasons), cell.source[:80]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changed", [False, True])
+def test_nbval_fails_when_a_stored_number_is_changed(changed, tmp_path):
+    notebook = built(sources(["01"])[0])
+    cell = next(c for c in notebook.cells if "0.00098" in json.dumps(c.get("outputs", [])))
+    if changed:
+        cell.outputs[0].text = cell.outputs[0].text.replace("0.00098", "0.00097")
+    notebook.cells = [notebook.cells[2], cell]  # the imports, and the cell with the number
+    nbformat.write(notebook, tmp_path / "copy.ipynb")
+    command = [sys.executable, "-m", "pytest", "--nbval", "-q", "-p", "no:cacheprovider", "copy.ipynb"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == (1 if changed else 0), run.stdout
+    assert ("1 failed, 1 passed" if changed else "2 passed") in run.stdout
 
 
 def test_text_follows_the_language():

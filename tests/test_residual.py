@@ -59,7 +59,7 @@ def test_every_placement_has_a_formula_here():
 @pytest.mark.parametrize("dynamic", [True, False])
 def test_hyper_connection_equals_its_formula(dynamic):
     """Zhu et al. 2024: Ĥ = B (f(norm(h₀)))ᵀ + Aᵣᵀ H with h₀ = Aₘᵀ H, entry by entry."""
-    block, f, x = build("hyper_connection", dynamic=dynamic, streams=3)
+    block, f, _x = build("hyper_connection", dynamic=dynamic, streams=3)
     H = torch.randn(4, 3, D, dtype=torch.float64)
     out = block(H)
     for row in range(4):

@@ -24,7 +24,7 @@ def encode(text):
 
 
 def batches(ids, batch_size, length, seed=0):
-    """Endless random excerpts of `ids`: pairs of inputs and targets, both (batch_size, length), the targets one ahead."""
+    """Endless random excerpts of `ids`: pairs of inputs and targets, both (batch_size, length), targets one ahead."""
     if len(ids) <= length:
         raise ValueError(f"the text has {len(ids)} tokens; excerpts of length {length} need at least {length + 1}")
     generator = torch.Generator().manual_seed(seed)
