@@ -64,8 +64,8 @@ def jacobian_spectrum(model, inputs=None, *, layers=None, seed=0, **labels):
         inputs: one input (hidden_size,); random by default.
         layers: which l to look at; all by default.
 
-    Returns: columns `layer`, `index` (0 for the largest), `singular_value`, `resolution` (largest × width × 2.2e-16: the rest
-        is rounding error), `seed` and the labels.
+    Returns: columns `layer`, `index` (0 for the largest), `singular_value`, `seed`, the labels, and `resolution`, the
+        largest × width × 2.2e-16: singular values below it are rounding error.
     """
     model = copy.deepcopy(model).double()
     state = model.random_inputs(1, _generator(seed))[0].double() if inputs is None else inputs.double()
