@@ -45,7 +45,7 @@ TERMS = {
     "dropped_layer": ("去掉第几层", "layer left out"),
     "gain": ("增益 g", "gain g"),
     "learning_rate": ("学习率", "learning rate"),
-    "placement": ("接法", "placement"),
+    "placement": ("接法", "wiring"),
     "seed": ("随机种子", "seed"),
     "width": ("宽度", "width"),
     "linear": ("线性（无激活）", "linear (none)"),

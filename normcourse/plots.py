@@ -42,7 +42,7 @@ def one_layer(frame, ax):
     beyond = text(f"（{outside:.1%} 在图外）", f" ({outside:.1%} outside)", "") if outside else ""
     finding(
         ax,
-        f"y 的标准差量得 {y.std():.2f}，理论值 g = {gain:.2f}{beyond}",
+        f"y 的标准差：测得 {y.std():.2f}，理论值 g = {gain:.2f}{beyond}",
         f"standard deviation of y: {y.std():.2f} measured, g = {gain:.2f} in theory",
     )
 
@@ -50,7 +50,7 @@ def one_layer(frame, ax):
 def gradient_flow(frame, ax):
     """What is left of the gradient on its way back from the output, per placement; the band spans the seeds."""
     depth, several = frame["layer"].max(), frame["placement"].nunique() > 1
-    back = ("离输出几层", "layers back from the output")
+    back = ("距输出的层数", "layers back from the output")
     setup(ax, back, GRADIENT, (0, 200 if several else 100), (1e-20, 1e20) if several else (1e-24, 1e8), "log")
     frame = frame.assign(layer=depth - frame["layer"]).sort_values("layer", kind="stable")
     left = _per_placement(frame, ax, "gradient_norm")
@@ -100,7 +100,7 @@ def jacobian_products(frame, ax):
     """Largest, median and smallest singular value of ∂x_l/∂x_0, layer by layer; the band spans the seeds."""
     depth, width = frame["layer"].max(), frame["index"].max() + 1
     setup(ax, LAYER, ("奇异值", "singular value"), (0, 60), (1e-16, 1e6), "log")
-    names = {0: ("最大", "largest"), width // 2: ("中位", "median"), width - 1: ("最小", "smallest")}
+    names = {0: ("最大", "largest"), width // 2: ("中位数", "median"), width - 1: ("最小", "smallest")}
     ends = {}
     for (index, name), colour, marker in zip(names.items(), (BLUE, GREEN, VERMILLION), "o^s"):
         rows = frame[(frame["index"] == index) & (frame["singular_value"] > frame["resolution"])]
@@ -134,7 +134,7 @@ def degradation(frame, ax):
         (0, 50),
         (2.2, 4.4),
     )
-    level(ax, "unigram", frame["unigram"].iloc[0], text("只知道字母频率", "letter frequencies only", " "))
+    level(ax, "unigram", frame["unigram"].iloc[0], text("只用字符频率", "character frequencies only", " "))
     parts = []
     for placement, rows in frame.groupby("placement", sort=False):
         groups = rows.groupby("depth")["loss"]
@@ -211,7 +211,7 @@ def path_lengths(frame, ax):
     middle = groups.mean()
     setup(
         ax,
-        ("经过几个残差分支", "branches passed through"),
+        ("经过的残差分支数", "branches passed through"),
         ("占梯度平方的份额", "share of squared gradient"),
         (-0.5, 60.5),
         (0, 0.5),
@@ -231,8 +231,8 @@ def path_lengths(frame, ax):
     most = int((middle.cumsum() >= 0.95).idxmax())
     finding(
         ax,
-        f"{depth} 层的网络，95% 的梯度最多经过 {most} 个分支",
-        f"{depth} layers, yet 95% of the gradient came through {most} branches or fewer",
+        f"{depth} 层的网络，梯度平方的 95% 只经过不多于 {most} 个分支",
+        f"{depth} layers: 95% of the squared gradient came through {most} branches or fewer",
     )
 
 
@@ -277,7 +277,7 @@ def layer_drops(frame, ax):
         parts.append(f"{term(placement, '/')} {whole:.2f} → {middle[here - 1]:.2f}")
     ax.axvline(here, color=GREY, linewidth=8, alpha=0.25)
     ax.set_title(
-        text(f"去掉第 {here} 层，损失：", f"Without layer {here} the loss goes:", " ") + "\n" + "   ".join(parts)
+        text(f"损失，完整网络 → 去掉第 {here} 层：", f"Loss, whole network → without layer {here}:", " ") + "\n" + "   ".join(parts)
     )
 
 

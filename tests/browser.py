@@ -54,7 +54,11 @@ def jupyterlab(folder):
         yield address
     finally:
         server.terminate()
-        server.wait(20)
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:  # its kernels notice and end by themselves
+            server.kill()
+            server.wait()
         log.close()
 
 
@@ -94,8 +98,8 @@ class Notebook:
         """Run every cell and wait for the last; gives the seconds it took."""
         start = time.monotonic()
         self.page.evaluate(
-            """async () => { window.done = false;
-                await window.jupyterapp.commands.execute('notebook:run-all-cells'); window.done = true }"""
+            """() => { window.done = false;
+                window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.done = true }) }"""
         )
         self.page.wait_for_function("window.done", timeout=seconds * 1000)
         self.wait_idle(seconds)

@@ -2,6 +2,7 @@
 
 import shutil
 
+import nbformat
 import pytest
 
 from .browser import Notebook, chromium, jupyterlab, pixels
@@ -15,6 +16,7 @@ def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     for notebook in NOTEBOOKS.glob("*.ipynb"):
         shutil.copy(notebook, folder)
+    write_error_notebook(folder / "error.ipynb")
     with jupyterlab(folder) as address:
         yield address
 
@@ -36,12 +38,12 @@ def test_notebook_in_jupyterlab(source, lab, artefacts):
 
         # before anything runs, the stored pictures are there
         expected = source.read_text(encoding="utf-8").count("\nexplore(")
-        assert page.locator(".jp-RenderedImage img").count() == expected
+        assert wait_until(page, lambda: page.locator(".jp-RenderedImage img").count() == expected)
 
         # it runs from top to bottom
         seconds = notebook.run_all()
         assert not notebook.errors(), notebook.errors()
-        assert notebook.explorers().count() == expected
+        assert wait_until(page, lambda: notebook.explorers().count() == expected)
         print(f"{source.stem}: {seconds:.0f} s")
 
         # each slider listens to the arrow keys
@@ -88,10 +90,7 @@ def wait_until(page, condition, milliseconds=8000):
     return condition()
 
 
-def test_an_error_in_an_experiment_is_readable_in_the_explorer(lab, tmp_path, artefacts):
-    import nbformat
-    import requests
-
+def write_error_notebook(path):
     code = """
 import pandas as pd
 from normcourse import canvas
@@ -105,19 +104,21 @@ def draw(frame, ax):
     canvas.curve(ax, "y", [0, 1], [frame["y"][0]] * 2)
 explore(experiment, draw, depth=(1, 9))
 """
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    requests.put(
-        f"{lab}/api/contents/error.ipynb", json={"type": "notebook", "content": notebook}, timeout=10
-    ).raise_for_status()
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata=kernel), path)
+
+
+def test_an_error_in_an_experiment_is_readable_in_the_explorer(lab, artefacts):
     with chromium() as page:
         opened = Notebook(page, lab, "error.ipynb")
         opened.run_all()
         explorer = opened.explorers().first
         explorer.locator(".noUi-handle").first.focus()
         page.keyboard.press("ArrowRight")
-        page.wait_for_selector("text=depth 4 is not to be had", timeout=5000)
+        message = explorer.locator("code:has-text('depth 4 is not to be had')")
+        message.wait_for(timeout=5000)
         opened.screenshot(artefacts / "error_in_an_explorer.png", of=explorer)
         before = pixels(explorer)
         page.keyboard.press("ArrowRight")
         assert wait_until(page, lambda: pixels(explorer) != before)
-        page.wait_for_selector("text=depth 4 is not to be had", state="detached", timeout=5000)
+        message.wait_for(state="detached", timeout=5000)
