@@ -24,6 +24,9 @@ lint: $(TEST)    ## ruff over code and notebooks
 notebooks: $(LAB)   ## run notebooks/source/*.md into notebooks/*.ipynb with outputs (ONLY=01 for one)
 	$(BIN)/python -m tests.build_notebooks $(ONLY)
 
+html: $(TEST)    ## the notebooks as web pages in html/, to read without a kernel
+	$(BIN)/jupyter nbconvert --to html --TemplateExporter.extra_template_basedirs=notebooks --template html_template --output-dir html $(NOTEBOOKS)
+
 record: $(LAB)   ## repeat the recorded long runs (about half an hour)
 	$(BIN)/python -m normcourse.record
 
@@ -37,7 +40,7 @@ font: $(TEST)    ## make the subset font again (needs Debian's fonts-noto-cjk)
 	$(BIN)/pip install -q fonttools -c constraints.txt && $(BIN)/python normcourse/data/font/make_font.py
 
 clean:           ## remove the environment and everything generated outside version control
-	rm -rf $(VENV) artefacts *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) artefacts html *.egg-info .pytest_cache .ruff_cache .hypothesis
 
 # torch first and pinned: a plain `pip install torch` may bring several gigabytes of CUDA libraries
 $(VENV)/.torch: constraints.txt
@@ -59,5 +62,5 @@ $(VENV)/.browser: $(TEST)
 	sh tests/install_browser.sh
 	@touch $@
 
-.PHONY: help lab test check lint notebooks record bench-sliders bench-import font clean
+.PHONY: help lab test check lint notebooks html record bench-sliders bench-import font clean
 .DEFAULT_GOAL := help

@@ -151,7 +151,9 @@ class Explorer:
         except Exception as error:
             busy.cancel()
             values = ", ".join(f"{n} = {c.label(i)}" for (n, c), i in zip(self.controls.items(), position))
-            where = text(f"在 {values} 处出错", f"fails at {values}", between=" · ")
+            where = text(
+                f"在 {values} 处出错，图还是上一个位置的：", f"An error at {values}; the picture is still the last one:"
+            ).replace("\n", "<br>")
             self._say(f"{where}<br><code>{html.escape(f'{type(error).__name__}: {error}')}</code>", "#b00020")
         else:
             busy.cancel()

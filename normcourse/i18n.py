@@ -104,7 +104,10 @@ def term(name, between=" "):
 
 
 # One rule per language, scoped to the notebook that holds the marker, so that other open notebooks keep their own.
-_HIDE = "<style>.jp-Notebook:has(.nc-{on}) .jp-RenderedMarkdown [lang={off}] {{display: none}}</style>"
+_HIDE = """<style>
+.jp-Notebook:has(.nc-{on}) .jp-RenderedMarkdown [lang={off}] {{ display: none }}
+.jp-Notebook:has(.nc-{on}) .jp-RenderedMarkdown [lang={on}] {{ max-width: 52em }}
+</style>"""
 _SIDE_BY_SIDE = """<style>
 .jp-Notebook:has(.nc-both) .jp-RenderedMarkdown:has(> [lang=zh]):has(> [lang=en]) {
   display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1.25fr); column-gap: 2.5em; align-items: start }

@@ -26,6 +26,7 @@ from .canvas import (
 from .i18n import term
 
 LAYER = ("第几层", "layer")
+LOSS = ("损失（nat）", "loss (nats)")
 GRADIENT = ("梯度范数", "gradient norm")
 
 
@@ -127,13 +128,8 @@ def jacobian_products(frame, ax):
 
 def degradation(frame, ax):
     """Training loss after a fixed number of steps against depth, per placement; a recorded run."""
-    setup(
-        ax,
-        ("层数", "depth (layers)"),
-        ("训练损失（nat/字符）", "training loss (nats per character)"),
-        (0, 50),
-        (2.2, 4.4),
-    )
+    setup(ax, ("层数", "depth (layers)"), LOSS, (0, 50), (2.2, 4.6))
+    level(ax, "uniform", frame["uniform"].iloc[0], text("均匀乱猜", "uniform guess", " "))
     level(ax, "unigram", frame["unigram"].iloc[0], text("只用字符频率", "character frequencies only", " "))
     parts = []
     for placement, rows in frame.groupby("placement", sort=False):
@@ -143,7 +139,7 @@ def degradation(frame, ax):
         curve(ax, placement, middle.index, middle, term(placement, "\n"), placement, markevery=1)
         best = middle.idxmin()
         parts.append((placement, best, middle[best], middle.index[-1], middle.iloc[-1]))
-    note(ax, "recorded", 0.4, 4.28, text("录制的结果", "recorded run", " ") + f" {frame['date'].iloc[0]}", GREY)
+    note(ax, "recorded", 49.6, 2.24, f"{_recorded()} {frame['date'].iloc[0]}", GREY, ha="right")
     if len(parts) == 1:
         _, best, low, deep, loss = parts[0]
         finding(
@@ -156,6 +152,26 @@ def degradation(frame, ax):
         ax.set_title(
             text(f"{parts[0][3]} 层的训练损失：", f"training loss with {parts[0][3]} layers:", " ") + f"\n{each}"
         )
+
+
+def learning_rate_map(frame, ax):
+    """Final training loss for every depth and learning rate of one wiring; what diverged is white. A recorded run."""
+    import seaborn
+
+    losses = frame.pivot_table(index="learning_rate", columns="depth", values="loss", aggfunc="mean", dropna=False)
+    losses = losses.replace(np.inf, np.nan).sort_index(ascending=False)
+    colours = {"vmin": 2.2, "vmax": 3.6, "cmap": "cividis_r"}
+    seaborn.heatmap(losses, ax=ax, annot=True, fmt=".2f", cbar=False, annot_kws={"size": 9}, **colours)
+    ax.tick_params(axis="y", rotation=0)
+    ax.set_xlabel(text("层数", "depth (layers)", "  ") + f"    {_recorded()} {frame['date'].iloc[0]}")
+    ax.set_ylabel(text("学习率", "learning rate", "  "))
+    rate, depth = losses.stack().idxmin()
+    low, deepest, deep = losses.loc[rate, depth], losses.columns[-1], losses.iloc[:, -1].min()
+    finding(
+        ax,
+        f"损失最低 {low:.2f}（{depth} 层，学习率 {rate:g}）；{deepest} 层最好也有 {deep:.2f}",
+        f"lowest loss {low:.2f} ({depth} layers, rate {rate:g}); with {deepest} layers {deep:.2f} at best",
+    )
 
 
 def skip_spectrum(frame, axes):
@@ -242,7 +258,7 @@ def training_curves(frame, ax):
     setup(
         ax,
         ("训练步数", "training step"),
-        ("训练损失（nat/字符）", "training loss (nats per character)"),
+        LOSS,
         (0, steps),
         (2.0, 5.0),
     )
@@ -259,14 +275,7 @@ def training_curves(frame, ax):
 def layer_drops(frame, ax):
     """Loss of trained networks with one layer left out, per placement; the layer in column `here` is marked."""
     here = int(frame["here"].iloc[0])
-    setup(
-        ax,
-        ("去掉的是第几层", "layer left out"),
-        ("损失（nat/字符）", "loss (nats per character)"),
-        (0.5, frame["layer"].max() + 0.5),
-        (2, 60),
-        "log",
-    )
+    setup(ax, ("去掉的是第几层", "layer left out"), LOSS, (0.5, frame["layer"].max() + 0.5), (2, 6))
     parts = []
     for placement, rows in frame.groupby("placement", sort=False):
         whole = rows.loc[rows["layer"] == 0, "loss"].mean()
@@ -277,7 +286,9 @@ def layer_drops(frame, ax):
         parts.append(f"{term(placement, '/')} {whole:.2f} → {middle[here - 1]:.2f}")
     ax.axvline(here, color=GREY, linewidth=8, alpha=0.25)
     ax.set_title(
-        text(f"损失，完整网络 → 去掉第 {here} 层：", f"Loss, whole network → without layer {here}:", " ") + "\n" + "   ".join(parts)
+        text(f"损失，完整网络 → 去掉第 {here} 层：", f"Loss, whole network → without layer {here}:", " ")
+        + "\n"
+        + "   ".join(parts)
     )
 
 
@@ -293,6 +304,10 @@ def _per_placement(frame, ax, column):
             theory(ax, placement, line["layer"].to_numpy(), line["theory"].to_numpy(), None if values else _theory())
         values[placement] = middle[-1] / middle[0]
     return values
+
+
+def _recorded():
+    return text("录制的结果", "recorded run", " ")
 
 
 def _theory():
