@@ -105,9 +105,12 @@ def jacobian_products(frame, ax):
     ends = {}
     for (index, name), colour, marker in zip(names.items(), (BLUE, GREEN, VERMILLION), "o^s"):
         rows = frame[(frame["index"] == index) & (frame["singular_value"] > frame["resolution"])]
-        x, middle, low, high = spread(rows, "layer", "singular_value")
-        band(ax, index, x, low, high, color=colour)
-        curve(ax, index, x, middle, text(*name), color=colour, marker=marker, markevery=1)
+        ends[index] = 0.0
+        if len(rows):
+            x, middle, low, high = spread(rows, "layer", "singular_value")
+            band(ax, index, x, low, high, color=colour)
+            curve(ax, index, x, middle, text(*name), color=colour, marker=marker, markevery=1)
+            ends[index] = middle[-1]
         if "theory" in frame:
             line = frame[frame["index"] == index].drop_duplicates("layer")
             theory(
@@ -117,7 +120,6 @@ def jacobian_products(frame, ax):
                 line["theory"].to_numpy(),
                 _theory() if index == width // 2 else None,
             )
-        ends[index] = middle[-1]
     largest, median = number(ends[0]), number(ends[width // 2])
     finding(
         ax,
@@ -235,15 +237,9 @@ def path_lengths(frame, ax):
     ax.fill_between(middle.index, middle, step="mid", color=GREEN, alpha=0.3, linewidth=0)
     band(ax, "seeds", middle.index, groups.min(), groups.max(), "residual")
     curve(ax, "share", middle.index, middle, placement="residual", markevery=1)
-    line = frame.drop_duplicates("path_length")
-    theory(
-        ax,
-        "binomial",
-        line["path_length"].to_numpy(),
-        line["theory"].to_numpy(),
-        text("二项分布", "binomial", " "),
-        at=1.5 * line["theory"].to_numpy().argmax(),
-    )
+    expected = frame.drop_duplicates("path_length").set_index("path_length")["theory"]
+    shoulder = expected[expected > expected.max() / 2].index[-1]
+    theory(ax, "binomial", expected.index, expected.to_numpy(), text("二项分布", "binomial", " "), at=shoulder)
     most = int((middle.cumsum() >= 0.95).idxmax())
     finding(
         ax,
