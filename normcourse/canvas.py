@@ -147,23 +147,15 @@ def curve(ax, name, x, y, label=None, placement=None, **style):
     style = {"color": colour, "marker": marker, "linestyle": dash, "markevery": max(1, len(x) // 12), **style}
     line = _keep(ax, f"curve {name}", lambda: ax.plot([], [], **style)[0])
     line.set(markevery=style["markevery"], color=style["color"])
+    line.set_data(x, y)
     low, high = sorted(ax.get_ylim())
-    inside = np.isfinite(y) & (y >= low) & (y <= high)
-    line.set_data(x, np.where(inside | (np.isfinite(y) & (y > 0 if ax.get_yscale() == "log" else True)), y, np.nan))
-    for edge, height, marker, where in (
-        ("below", 0.015, "v", y < low),
-        ("above", 0.985, "^", y > high),
-        ("no number", 0.985, "x", np.isnan(y)),
-    ):
+    inside = (y >= low) & (y <= high)
+    for height, marker, where in ((0.015, "v", y < low), (0.985, "^", y > high), (0.985, "x", np.isnan(y))):
         if where.any():
-            mark = _keep(
-                ax,
-                f"{name} {edge}",
-                lambda m=marker: ax.plot(
-                    [], [], m, color=style["color"], transform=ax.get_xaxis_transform(), clip_on=False
-                )[0],
-            )
+            edge = {"color": style["color"], "transform": ax.get_xaxis_transform(), "clip_on": False}
+            mark = _keep(ax, f"curve {name} {marker}", lambda m=marker, e=edge: ax.plot([], [], m, **e)[0])
             mark.set_data(x[where], np.full(where.sum(), height))
+            mark.set_markevery(max(1, where.sum() // 12))
     if label and inside.any():
         last = np.flatnonzero(inside)[-1]
         _label(ax, label, x[last], y[last], style["color"])
@@ -198,18 +190,14 @@ def theory(ax, name, x, y, label=None, at=None):
         mark.set_path_effects([patheffects.withStroke(linewidth=3, foreground="white")])
 
 
-def level(ax, name, y, label=None):
-    """A horizontal line of reference, dashed and black, named at its left end."""
+def level(ax, name, y, label=None, below=False):
+    """A horizontal line of reference, dashed and black, named at its left end, above or below."""
     line = _keep(ax, f"level {name}", lambda: ax.axhline(1, color="black", linestyle=(0, (4, 3)), linewidth=1.0))
     line.set_ydata([y, y])
     if label:
-        mark = _keep(
-            ax,
-            f"{name} label",
-            lambda: ax.annotate(
-                "", (0, 0), xycoords=ax.get_yaxis_transform(), xytext=(6, 4), textcoords="offset points", fontsize=10
-            ),
-        )
+        style = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "fontsize": 10}
+        style |= {"xytext": (6, -4), "va": "top"} if below else {"xytext": (6, 4)}
+        mark = _keep(ax, f"level {name} label", lambda: ax.annotate("", (0, 0), **style))
         mark.set_text(label)
         mark.xy = (0.0, y)
 

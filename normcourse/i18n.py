@@ -38,9 +38,9 @@ GLOSSARY = {
 # What controls and their values are called: name in code -> (中文, English).
 TERMS = {
     "activation": ("激活函数", "activation"),
-    "branch": ("残差分支", "residual branch"),
+    "branch": ("分支", "branch"),
     "best": ("各取最好的", "best for each"),
-    "branch_scale": ("分支大小 a", "branch size a"),
+    "branch_scale": ("分支 a", "branch a"),
     "depth": ("层数", "depth"),
     "dropped_layer": ("去掉第几层", "layer left out"),
     "gain": ("增益 g", "gain g"),

@@ -39,13 +39,13 @@ def one_layer(frame, ax):
     x = np.linspace(-6, 6, 241)
     density = np.exp(-(x**2) / (2 * gain**2)) / (gain * np.sqrt(2 * np.pi))
     theory(ax, "normal", x, density, f"$N(0, g^2)$, g = {gain:.2f}", at=np.sqrt(2) * gain)
-    outside = (np.abs(y) > 6).mean()
-    beyond = text(f"（{outside:.1%} 在图外）", f" ({outside:.1%} outside)", "") if outside else ""
-    finding(
-        ax,
-        f"y 的标准差：测得 {y.std():.2f}，理论值 g = {gain:.2f}{beyond}",
-        f"standard deviation of y: {y.std():.2f} measured, g = {gain:.2f} in theory",
+    zh, en = (
+        f"y 的标准差：测得 {y.std():.2f}，理论值 g = {gain:.2f}",
+        f"standard deviation of y: {y.std():.2f} measured, ",
     )
+    if outside := (np.abs(y) > 6).mean():
+        zh, en = f"{zh}（{outside:.1%} 在图外）", f"({outside:.1%} outside) {en}"
+    finding(ax, zh, f"{en}g = {gain:.2f} in theory")
 
 
 def gradient_flow(frame, ax):
@@ -92,9 +92,7 @@ def weight_gradients(frame, axes):
         band(ax, "plain", x, low, high, "plain")
         curve(ax, "plain", x, middle, placement="plain")
         ratio = number(middle[0] / middle[-1]) if middle[-1] else "nan"
-        finding(ax, f"{name[0]}\n首层 / 末层 = {ratio}", f"{name[1]}\nfirst / last layer = {ratio}")
-        if text("zh", "en") == "zh\nen":
-            ax.set_title(f"{name[0]} {name[1]}\n首层/末层 first/last = {ratio}")
+        ax.set_title(text(*name, " ") + "\n" + text("首层/末层", "first/last layer", " ") + f" = {ratio}")
 
 
 def jacobian_products(frame, ax):
@@ -111,15 +109,7 @@ def jacobian_products(frame, ax):
             band(ax, index, x, low, high, color=colour)
             curve(ax, index, x, middle, text(*name), color=colour, marker=marker, markevery=1)
             ends[index] = middle[-1]
-        if "theory" in frame:
-            line = frame[frame["index"] == index].drop_duplicates("layer")
-            theory(
-                ax,
-                index,
-                line["layer"].to_numpy(),
-                line["theory"].to_numpy(),
-                _theory() if index == width // 2 else None,
-            )
+        _closed_form(ax, index, frame[frame["index"] == index], "layer", named=index == width // 2)
     largest, median = number(ends[0]), number(ends[width // 2])
     finding(
         ax,
@@ -129,31 +119,21 @@ def jacobian_products(frame, ax):
 
 
 def degradation(frame, ax):
-    """Training loss after a fixed number of steps against depth, per placement; a recorded run."""
+    """Training loss of one wiring after a fixed number of steps, against depth; a recorded run."""
     setup(ax, ("层数", "depth (layers)"), LOSS, (0, 50), (2.2, 4.6))
     level(ax, "uniform", frame["uniform"].iloc[0], text("均匀乱猜", "uniform guess", " "))
     level(ax, "unigram", frame["unigram"].iloc[0], text("只用字符频率", "character frequencies only", " "))
-    parts = []
-    for placement, rows in frame.groupby("placement", sort=False):
-        groups = rows.groupby("depth")["loss"]
-        middle = groups.mean()
-        band(ax, placement, middle.index, groups.min(), groups.max(), placement)
-        curve(ax, placement, middle.index, middle, term(placement, "\n"), placement, markevery=1)
-        best = middle.idxmin()
-        parts.append((placement, best, middle[best], middle.index[-1], middle.iloc[-1]))
+    placement, groups = frame["placement"].iloc[0], frame.groupby("depth")["loss"]
+    middle = groups.mean()
+    band(ax, "loss", middle.index, groups.min(), groups.max(), placement)
+    curve(ax, "loss", middle.index, middle, term(placement, "\n"), placement, markevery=1)
     note(ax, "recorded", 49.6, 2.24, f"{_recorded()} {frame['date'].iloc[0]}", GREY, ha="right")
-    if len(parts) == 1:
-        _, best, low, deep, loss = parts[0]
-        finding(
-            ax,
-            f"{best} 层时训练损失最低（{low:.2f}），{deep} 层时是 {loss:.2f}",
-            f"Training loss is lowest with {best} layers ({low:.2f}); with {deep} it is {loss:.2f}",
-        )
-    else:
-        each = "  ".join(f"{term(placement, '/')} {loss:.2f}" for placement, _, _, _, loss in parts)
-        ax.set_title(
-            text(f"{parts[0][3]} 层的训练损失：", f"training loss with {parts[0][3]} layers:", " ") + f"\n{each}"
-        )
+    best, deep, loss = middle.idxmin(), middle.index[-1], middle.iloc[-1]
+    finding(
+        ax,
+        f"{best} 层时训练损失最低（{middle[best]:.2f}），{deep} 层时是 {loss:.2f}",
+        f"Training loss is lowest with {best} layers ({middle[best]:.2f}); with {deep} it is {loss:.2f}",
+    )
 
 
 def learning_rate_map(frame, ax):
@@ -178,46 +158,26 @@ def learning_rate_map(frame, ax):
 
 def skip_spectrum(frame, axes):
     """Singular values of one stack's Jacobian, sorted; and its smallest and largest against the size of the branch."""
-    sizes, here = frame["branch_scale"].unique(), frame["here"].iloc[0]
+    here, (left, right) = frame["here"].iloc[0], axes
     rows = frame[np.isclose(frame["branch_scale"], here)]
     values = rows.groupby("index")["singular_value"].mean().to_numpy()
-    left, right = axes
-    setup(
-        left,
-        ("方向（由大到小）", "direction (sorted)"),
-        ("奇异值", "singular value"),
-        (0, len(values)),
-        (1e-3, 1e3),
-        "log",
-    )
-    level(left, "one", 1, text("梯度不变", "unchanged", " "))
+    ylabel, ylim = ("奇异值", "singular value"), (1e-3, 1e3)
+    setup(left, ("方向（由大到小）", "direction (sorted)"), ylabel, (0, len(values)), ylim, "log")
+    level(left, "one", 1, text("梯度不变", "unchanged", " "), below=True)
     curve(left, "values", np.arange(len(values)), values, placement="residual", marker="")
-    share, smallest = (values < 1).mean(), values[-1]
-    shrink = text(f"{share:.0%} 的方向在缩小", f"{share:.0%} of directions shrink")
-    left.set_title(shrink)
-    setup(right, ("分支大小 a", "branch size a"), ("", ""), (0, 2), (1e-3, 1e3), "log")
-    for index, name, colour, marker in (
-        (0, ("最大", "largest"), BLUE, "o"),
-        (len(values) - 1, ("最小", "smallest"), VERMILLION, "s"),
-    ):
+    share = (values < 1).mean()
+    finding(left, f"{share:.0%} 的方向在缩小", f"{share:.0%} of directions shrink")
+    setup(right, ("分支大小 a", "branch size a"), ("", ""), (0, 2), ylim, "log")
+    ends = [(0, ("最大", "largest"), BLUE, "o"), (len(values) - 1, ("最小", "smallest"), VERMILLION, "s")]
+    for index, name, colour, marker in ends:
         one = frame[frame["index"] == index]
         x, middle, low, high = spread(one, "branch_scale", "singular_value")
         band(right, index, x, low, high, color=colour)
         curve(right, index, x, middle, text(*name), color=colour, marker=marker, markevery=1)
-        if one["theory"].notna().any():
-            line = one.drop_duplicates("branch_scale").dropna(subset="theory")
-            theory(
-                right,
-                index,
-                line["branch_scale"].to_numpy(),
-                line["theory"].to_numpy(),
-                _theory() if index == 0 else None,
-            )
+        _closed_form(right, index, one, "branch_scale", named=index == 0)
     right.axvline(here, color=GREY, linewidth=1.2)
-    right.set_title(
-        text(f"a = {here:g} 时最小奇异值是 {number(smallest)}", f"smallest at a = {here:g}: {number(smallest)}")
-    )
-    assert len(sizes) > 1
+    smallest = number(values[-1])
+    finding(right, f"a = {here:g} 时最小奇异值是 {smallest}", f"smallest at a = {here:g}: {smallest}")
 
 
 def path_lengths(frame, ax):
@@ -251,13 +211,7 @@ def path_lengths(frame, ax):
 def training_curves(frame, ax):
     """Training loss against steps, per placement, smoothed over 20 steps; the band spans the seeds."""
     steps = frame["step"].max()
-    setup(
-        ax,
-        ("训练步数", "training step"),
-        LOSS,
-        (0, steps),
-        (2.0, 5.0),
-    )
+    setup(ax, ("训练步数", "training step"), LOSS, (0, steps), (2.0, 5.0))
     ends = {}
     for placement, rows in frame.groupby("placement", sort=False):
         smooth = rows.pivot(index="step", columns="seed", values="loss").rolling(20, min_periods=1).mean()
@@ -281,11 +235,8 @@ def layer_drops(frame, ax):
         level(ax, f"whole {placement}", whole, text("完整网络", "whole networks", " ") if not parts else None)
         parts.append(f"{term(placement, '/')} {whole:.2f} → {middle[here - 1]:.2f}")
     ax.axvline(here, color=GREY, linewidth=8, alpha=0.25)
-    ax.set_title(
-        text(f"损失，完整网络 → 去掉第 {here} 层：", f"Loss, whole network → without layer {here}:", " ")
-        + "\n"
-        + "   ".join(parts)
-    )
+    heading = text(f"损失，完整网络 → 去掉第 {here} 层：", f"Loss, whole network → without layer {here}:", " ")
+    ax.set_title(heading + "\n" + "   ".join(parts))
 
 
 def _per_placement(frame, ax, column):
@@ -295,9 +246,7 @@ def _per_placement(frame, ax, column):
         x, middle, low, high = spread(rows, "layer", column)
         band(ax, placement, x, low, high, placement)
         curve(ax, placement, x, middle, term(placement, "\n"), placement)
-        if "theory" in rows:
-            line = rows.drop_duplicates("layer")
-            theory(ax, placement, line["layer"].to_numpy(), line["theory"].to_numpy(), None if values else _theory())
+        _closed_form(ax, placement, rows, "layer", named=not values)
         values[placement] = middle[-1] / middle[0]
     return values
 
@@ -306,5 +255,9 @@ def _recorded():
     return text("录制的结果", "recorded run", " ")
 
 
-def _theory():
-    return text("理论", "theory", " ")
+def _closed_form(ax, name, rows, x, named):
+    """The column `theory`, where there is one, over column x; one curve of a picture carries the name."""
+    if "theory" in rows and rows["theory"].notna().any():
+        line = rows.drop_duplicates(x).dropna(subset="theory")
+        label = text("理论", "theory", " ") if named else None
+        theory(ax, name, line[x].to_numpy(), line["theory"].to_numpy(), label)

@@ -82,6 +82,7 @@ class Notebook:
         page.goto(f"{address}/lab/tree/{name}?reset")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
         page.wait_for_function("window.jupyterapp && document.querySelector('.jp-Notebook-ExecutionIndicator')")
+        page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.isReady", timeout=60_000)
         self.command("application:toggle-left-area")
         self.wait_idle()
 
@@ -99,7 +100,7 @@ class Notebook:
         start = time.monotonic()
         self.page.evaluate(
             """() => { window.done = false;
-                window.jupyterapp.commands.execute('notebook:run-all-cells').then(() => { window.done = true }) }"""
+                window.jupyterapp.commands.execute('notebook:run-all-cells').finally(() => { window.done = true }) }"""
         )
         self.page.wait_for_function("window.done", timeout=seconds * 1000)
         self.wait_idle(seconds)
