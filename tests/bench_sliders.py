@@ -85,12 +85,22 @@ class Timed:
         return time
 
     def steps(self, count, pause=200):
-        control = self.box.locator(".noUi-handle, select").first
-        control.focus()
-        few = control.evaluate("control => control.tagName === 'SELECT'")
-        keys = ["ArrowDown", "ArrowUp"] * 5 if few else ["ArrowRight"] * 6 + ["ArrowLeft"] * 4
-        self.act(lambda: self.page.keyboard.press("ArrowDown" if few else "ArrowRight"), 1500)
+        if not self.box.locator(".noUi-handle").count():
+            return self.choices(count, pause)
+        self.box.locator(".noUi-handle").first.focus()
+        keys = ["ArrowRight"] * 6 + ["ArrowLeft"] * 4
+        self.act(lambda: self.page.keyboard.press("ArrowRight"), 1500)
         return [self.act(lambda k=keys[i % 10]: self.page.keyboard.press(k), pause) for i in range(count)]
+
+    def choices(self, count, pause):
+        """The same for an explorer that has only choices: to the second value of the first one, and back."""
+
+        def choose(index):
+            self.page.evaluate("bench.from = performance.now()")
+            self.box.locator("select").first.select_option(index=index)
+
+        self.act(lambda: choose(1), 1500)
+        return [self.act(lambda i=i: choose(i % 2), pause) for i in range(count)]
 
     def jumps(self, count):
         if not self.box.locator(".noUi-base").count():
