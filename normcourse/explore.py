@@ -64,7 +64,9 @@ class Explorer:
         self.image = ipywidgets.Image(value=self._frame(first), format="png", layout=layout)
         self.fallback, self.alt = canvas.small_png(self.figure), canvas.alt_text(self.figure)
         self.status = ipywidgets.HTML()
-        panel = ipywidgets.Box([c.panel for c in self.controls.values()], layout={"flex_flow": "row wrap", "max_width": "62em"})
+        panel = ipywidgets.Box(
+            [c.panel for c in self.controls.values()], layout={"flex_flow": "row wrap", "max_width": "62em"}
+        )
         self.widget = ipywidgets.VBox([panel, self.status, self.image])
         for name, control in self.controls.items():
             control.widget.observe(lambda change, name=name: self._moved(name), names="value")
