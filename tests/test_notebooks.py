@@ -187,7 +187,8 @@ def test_nbval_fails_when_a_stored_number_is_changed(changed, tmp_path):
     cell = next(c for c in notebook.cells if "0.00098" in json.dumps(c.get("outputs", [])))
     if changed:
         cell.outputs[0].text = cell.outputs[0].text.replace("0.00098", "0.00097")
-    notebook.cells = [notebook.cells[2], cell]  # the imports, and the cell with the number
+    imports = next(c for c in notebook.cells if c.cell_type == "code")
+    notebook.cells = [imports, cell]
     nbformat.write(notebook, tmp_path / "copy.ipynb")
     command = [sys.executable, "-m", "pytest", "--nbval", "-q", "-p", "no:cacheprovider", "copy.ipynb"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
