@@ -27,7 +27,7 @@ notebooks: $(LAB)   ## run notebooks/source/*.md into notebooks/*.ipynb with out
 html: $(TEST)    ## the notebooks as web pages in html/, to read without a kernel
 	$(BIN)/jupyter nbconvert --to html --TemplateExporter.extra_template_basedirs=notebooks --template html_template --output-dir html $(NOTEBOOKS)
 
-record: $(LAB)   ## repeat the recorded long runs (about half an hour)
+record: $(LAB)   ## repeat the recorded long runs (about 40 minutes)
 	$(BIN)/python -m normcourse.record
 
 bench-sliders: $(TEST) $(VENV)/.browser ## key press to changed pixels, beside plain interact

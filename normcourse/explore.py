@@ -1,7 +1,7 @@
 """Sliders over an experiment: parameters -> experiment -> tidy DataFrame -> figure -> picture.
 
 Why it is fast: the figure is made once and its artists are moved (`canvas`); the picture goes to the browser as PNG
-bytes in a core `ipywidgets.Image`; and while nobody waits, one background thread computes and draws the positions next
+bytes in a core `ipywidgets.Image`; and while nobody waits, a background thread computes and draws the positions next
 to the slider that moved last, so that a step only sends bytes. The thread leaves the kernel free for other cells.
 """
 
@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import html
 import inspect
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -22,6 +23,7 @@ from .i18n import TERMS, language, on_language_change, term, text, widget_bundle
 
 FRAMES_KEPT = 300  # per explorer; a frame is about 40 kB
 AHEAD = (1, 2, -1, 3, 4, 5, 6, -2)  # positions drawn ahead, in units of the last step
+AHEAD_SECONDS = 1.0  # no more of them than fit into this time, but always two
 PAUSE = 0.05  # seconds without a move before drawing ahead, so that the browser gets to paint
 LONG_PAUSE = 1.5  # and before drawing the neighbours along the other sliders
 BUSY_AFTER = 0.25  # seconds before an explorer says that it is computing
@@ -55,10 +57,11 @@ class Explorer:
         self.experiment, self.draw, self.subplots = experiment, draw, subplots or {}
         self.controls = _controls(experiment, controls or {})
         self.figure, _ = canvas.new_figure(size, **self.subplots)
-        self._cache = OrderedDict()
+        self._cache, self._under_way, self._bookkeeping = OrderedDict(), {}, threading.Lock()
+        self._seconds = 0.0  # what the last picture took
         self._moved_last = None  # name of the control and the direction of its last step
-        self._wanted = None
-        first = self._position()
+        self._showing = threading.RLock()  # callbacks may come from any thread
+        first = self._wanted = self._position()
         width = f"{self.figure.get_figwidth() * self.figure.dpi:.0f}px"
         layout = {"width": width, "max_width": "100%", "object_fit": "contain"}
         self.image = ipywidgets.Image(value=self._frame(first), format="png", layout=layout)
@@ -76,7 +79,7 @@ class Explorer:
 
     def render(self, **values):
         """PNG bytes of the picture at these values (the others as they stand); raises what the experiment raises."""
-        unknown = [name for name in values if name not in self.controls]
+        unknown = [name for name in values if name not in self.controls]  # a value off the grid goes to the nearest
         if unknown:
             raise ValueError(f"no control {unknown[0]!r}; the controls are {', '.join(self.controls)}")
         position = tuple(c.index(values[n]) if n in values else c.position() for n, c in self.controls.items())
@@ -91,40 +94,57 @@ class Explorer:
     def _frame(self, position):
         """The picture at a position (an index per control), from the cache or drawn now."""
         key = self._key(position)
-        with _studio.drawing:
-            if key not in self._cache:
-                values = {name: c.at(i) for (name, c), i in zip(self.controls.items(), position)}
-                frame = self.experiment(**values)
-                if not isinstance(frame, pandas.DataFrame):
-                    name = getattr(self.experiment, "__name__", "the experiment")
-                    raise TypeError(f"{name} returned {type(frame).__name__}; explore needs a pandas DataFrame to draw")
+        with self._bookkeeping:
+            if key in self._cache:
+                return self._cache[key]
+            elsewhere = key in self._under_way
+            done = self._under_way.setdefault(key, threading.Event())
+        if elsewhere:  # the other thread is at it; should it fail, this one finds out for itself
+            done.wait()
+            return self._frame(position)
+        try:
+            start = time.monotonic()
+            values = {name: c.at(i) for (name, c), i in zip(self.controls.items(), position)}
+            frame = self.experiment(**values)
+            if not isinstance(frame, pandas.DataFrame):
+                name = getattr(self.experiment, "__name__", "the experiment")
+                raise TypeError(f"{name} returned {type(frame).__name__}; explore needs a pandas DataFrame to draw")
+            with _studio.drawing:
                 canvas.redraw(self.figure, self.draw, frame)
-                self._cache[key] = canvas.png(self.figure)
+                picture = canvas.png(self.figure)
+            self._seconds = time.monotonic() - start
+            if key != self._key(position):
+                return self._frame(position)  # the language changed meanwhile: these are its words, not the key's
+            with self._bookkeeping:
+                self._cache[key] = picture
                 while len(self._cache) > FRAMES_KEPT:
                     self._cache.popitem(last=False)
-            return self._cache[key]
+            return picture
+        finally:
+            self._under_way.pop(key).set()
 
     def _moved(self, name):
         if self.controls[name].renaming:
             return
-        position = self._wanted = self._position()
-        axis = list(self.controls).index(name)
-        direction = 1 if position[axis] >= self._before[axis] else -1
-        self._moved_last, self._before = (axis, direction), position
-        ready = self._cache.get(self._key(position))
-        if ready is not None:
-            self._show(position, ready)
-            _studio.cancel(self)
-        else:
-            _studio.request(self, position)
-        self._draw_ahead(position)
+        with self._showing:
+            position = self._wanted = self._position()
+            axis = list(self.controls).index(name)
+            direction = 1 if position[axis] >= self._before[axis] else -1
+            self._moved_last, self._before = (axis, direction), position
+            if self._key(position) in self._cache:
+                self._show(position, self._cache[self._key(position)])
+                _studio.cancel(self)
+            else:
+                _studio.request(self, position)
+            self._draw_ahead(position)
 
     def _draw_ahead(self, position):
         """Plan the neighbours: soon those along the control moved last (at first, the first one), later the others."""
         if not self.controls:
             return
         main, direction = self._moved_last or (0, 1)
-        soon = [(main, direction * offset) for offset in AHEAD]
+        near = AHEAD[: max(2, int(AHEAD_SECONDS / max(self._seconds, 1e-3)))]
+        soon = [(main, direction * offset) for offset in near]
         later = [(axis, offset) for axis in range(len(self.controls)) if axis != main for offset in (1, -1)]
         counts = [control.count for control in self.controls.values()]
 
@@ -138,36 +158,44 @@ class Explorer:
         _studio.plan(self, [*missing(soon)], [*missing(later)])
 
     def _show(self, position, picture):
-        if self._wanted is not None and position != self._wanted and self._key(self._wanted) in self._cache:
-            return  # a newer position is already on its way
-        self.image.value = picture
-        if self.status.value:
-            self.status.value = ""
+        with self._showing:
+            if position != self._wanted and self._key(self._wanted) in self._cache:
+                return  # the wanted picture is there already
+            self.image.value = picture
+            if position == self._wanted and self.status.value:
+                self.status.value = ""
 
     def _work(self, position):
         """Draw a position that someone waits for; an exception becomes text under the sliders."""
-        busy = threading.Timer(BUSY_AFTER, self._say, [text("计算中 …", "computing …", between=" ")])
+        message = text("计算中 …", "computing …", between=" ")
+        busy = threading.Timer(BUSY_AFTER, self._say, [position, message])
         busy.start()
         try:
             picture = self._frame(position)
-        except Exception as error:
-            busy.cancel()
+        except (Exception, SystemExit) as error:
             values = ", ".join(f"{n} = {c.label(i)}" for (n, c), i in zip(self.controls.items(), position))
             where = text(
                 f"在 {values} 处出错，图还是上一个位置的：", f"An error at {values}; the picture is still the last one:"
-            ).replace("\n", "<br>")
-            self._say(f"{where}<br><code>{html.escape(f'{type(error).__name__}: {error}')}</code>", "#b00020")
+            )
+            where = html.escape(where).replace("\n", "<br>")
+            busy.cancel()
+            busy.join()
+            self._say(position, f"{where}<br><code>{html.escape(f'{type(error).__name__}: {error}')}</code>", "#b00020")
         else:
             busy.cancel()
+            busy.join()
             self._show(position, picture)
 
-    def _say(self, message, colour="#666666"):
-        self.status.value = f'<span style="color:{colour}">{message}</span>'
+    def _say(self, position, message, colour="#666666"):
+        with self._showing:
+            if position == self._wanted:
+                self.status.value = f'<span style="color:{colour}">{message}</span>'
 
     def _language_changed(self):
-        for control in self.controls.values():
-            control.name_again()
-        _studio.request(self, self._position())
+        with self._showing:
+            for control in self.controls.values():
+                control.name_again()
+            _studio.request(self, self._wanted)
 
     def _repr_mimebundle_(self, **kwargs):
         return widget_bundle(self.widget, self.alt, self.fallback)
@@ -186,7 +214,8 @@ class Control:
             self.values, self.count = [False, True], 2
         else:
             self.values = None
-            self.count = round((widget.max - widget.min) / widget.step) + 1
+            self.count = math.floor((widget.max - widget.min) / widget.step + 1e-9) + 1
+            self.widget.value = self.start = self.at(self.index(widget.value))  # on the grid of its steps
         widget.style = {"description_width": "10em"}
         widget.layout = {"width": "26em"}
         self.reset = ipywidgets.Button(icon="undo", layout={"width": "2.4em", "padding": "0"})
@@ -209,12 +238,13 @@ class Control:
 
     def index(self, value):
         if self.values is not None:
-            return next(i for i, known in enumerate(self.values) if known is value or known == value)
+            found = [i for i, known in enumerate(self.values) if known is value or known == value]
+            if not found:
+                raise ValueError(f"{self.name} = {value!r} is not one of {self.values}")
+            return found[0]
         if isinstance(self.widget, ipywidgets.FloatLogSlider):
-            import math
-
             value = math.log(value, self.widget.base)
-        return round((value - self.widget.min) / self.widget.step)
+        return min(max(round((value - self.widget.min) / self.widget.step), 0), self.count - 1)
 
     def at(self, index):
         if self.values is not None:
@@ -254,8 +284,8 @@ def _control(name, choice, default):
         if len(choice) not in (2, 3) or any(isinstance(c, bool) or not isinstance(c, (int, float)) for c in choice):
             raise TypeError(f"{name} is {choice!r}; a range is (min, max) or (min, max, step), all numbers")
         low, high, *step = choice
-        whole = all(isinstance(c, int) for c in choice)
-        step = step[0] if step else 1 if whole else (high - low) / 100
+        whole = all(isinstance(c, int) for c in choice) and (default is None or isinstance(default, int))
+        step = step[0] if step else 1 if whole else (high - low) / 100  # a float default makes a slider of floats
         if not low < high or not 0 < step <= high - low:
             raise ValueError(f"{name} is {choice!r}, an empty range; expected min < max and 0 < step <= max - min")
         slider = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
@@ -283,17 +313,17 @@ def _control(name, choice, default):
 
 
 class _Studio:
-    """The one background thread that draws for all explorers: first what someone waits for, then ahead.
+    """Two background threads that draw for all explorers: one what someone waits for, one ahead.
 
     For each explorer only the latest request counts, so a fast mouse never builds up a queue.
     """
 
     def __init__(self):
-        self.drawing = threading.RLock()
+        self.drawing = threading.Lock()  # matplotlib draws one figure at a time
         self.change = threading.Condition()
         self.requests, self.plans = OrderedDict(), OrderedDict()  # explorer: position; explorer: (soon, later)
         self.last_move = 0.0
-        self.thread, self.closed = None, False
+        self.threads, self.closed = [], False
 
     def request(self, explorer, position):
         self._tell(lambda: self.requests.update({explorer: position}))
@@ -311,48 +341,52 @@ class _Studio:
     def close(self):
         self.closed = True
         with self.change:
-            self.change.notify()
-        if self.thread is not None:
-            self.thread.join(timeout=5)
+            self.change.notify_all()
+        for thread in self.threads:
+            thread.join(timeout=5)
 
     def _tell(self, update):
         with self.change:
             update()
             self.last_move = time.monotonic()
-            if self.thread is None:
-                self.thread = threading.Thread(target=self._loop, name="normcourse-explore", daemon=True)
-                self.thread.start()
+            if not self.threads:
+                self.threads = [threading.Thread(target=t, daemon=True) for t in (self._serve, self._work_ahead)]
+                for thread in self.threads:
+                    thread.start()
                 atexit.register(self.close)
-            self.change.notify()
+            self.change.notify_all()
 
-    def _next(self):
-        """The next piece of work, waiting for one: (explorer, position, is somebody waiting for it)."""
-        with self.change:
-            while not self.closed:
-                if self.requests:
-                    return *self.requests.popitem(last=False), True
-                rest = time.monotonic() - self.last_move
-                waits = []
-                for stage, pause in enumerate((PAUSE, LONG_PAUSE)):
-                    for explorer in reversed(self.plans):  # the one moved last comes first
-                        if self.plans[explorer][stage]:
-                            if rest >= pause:
-                                return explorer, self.plans[explorer][stage].pop(0), False
-                            waits.append(pause - rest)
-                self.change.wait(min(waits) if waits else None)
-        return None, None, None
-
-    def _loop(self):
+    def _serve(self):
         torch.set_num_threads(1)  # of this thread: the other cores belong to the browser and the learner's own cells
-        while True:
-            explorer, position, waited_for = self._next()
-            if explorer is None:
-                return
-            if waited_for:
+        while not self.closed:
+            with self.change:
+                self.change.wait_for(lambda: self.requests or self.closed)
+                explorer, position = self.requests.popitem(last=False) if self.requests else (None, None)
+            if explorer is not None:
                 explorer._work(position)
-            else:
-                with contextlib.suppress(Exception):  # shown when somebody goes there
-                    explorer._frame(position)
+
+    def _work_ahead(self):
+        torch.set_num_threads(1)
+        while not self.closed:
+            with self.change:
+                explorer, position, wait = self._next_plan()
+                if explorer is None:
+                    self.change.wait(wait)
+                    continue
+            with contextlib.suppress(Exception):  # shown when somebody goes there
+                explorer._frame(position)
+
+    def _next_plan(self):
+        """The next position to draw ahead, that of the explorer moved last first; or how long to wait for one."""
+        rest = time.monotonic() - self.last_move
+        waits = []
+        for stage, pause in enumerate((PAUSE, LONG_PAUSE)):
+            for explorer in reversed(self.plans):
+                if self.plans[explorer][stage]:
+                    if rest >= pause and not self.requests:
+                        return explorer, self.plans[explorer][stage].pop(0), None
+                    waits.append(max(pause - rest, PAUSE))
+        return None, None, min(waits) if waits else None
 
 
 _studio = _Studio()

@@ -9,15 +9,19 @@ import copy
 
 import torch
 
+from .norms import BatchNorm
+from .residual import HyperConnection
+
 
 def gradient_norms(model, inputs=None, *, loss=None, batch_size=16, seed=0, **labels):
-    """Gradient norms layer by layer, read from `.grad` after one real backward pass.
+    """Gradient norms layer by layer, read from `.grad` after one real backward pass; parameters end without a `.grad`.
 
     Args:
         model: see above.
         inputs: what the model takes; random ones of `batch_size` rows by default.
-        loss: function of the model's last hidden state giving a number. By default a random direction of unit length
-            is sent back, so that 1 is what leaves the last layer and every norm is the fraction that is left of it.
+        loss: function of the last hidden state (after the final norm, if there is one) giving a number. By default a
+            random direction of unit length is sent back from there: without a final norm 1 is what leaves the last
+            layer, and every norm is the fraction that is left of it.
         seed: of the random inputs and direction; also a column.
 
     Returns: columns `layer` (0 … L), `gradient_norm` (of the loss with respect to the hidden state),
@@ -37,8 +41,8 @@ def gradient_norms(model, inputs=None, *, loss=None, batch_size=16, seed=0, **la
         (output * (direction / direction.norm())).sum().backward()
     else:
         loss(output).backward()
-    hidden = _norms([state.grad for state in states]).tolist()
-    weights = [float(_norms([p.grad for p in group if p.grad is not None]).norm()) for group in parameters]
+    hidden = euclidean_norms([state.grad for state in states]).tolist()
+    weights = [float(euclidean_norms([p.grad for p in group if p.grad is not None]).norm()) for group in parameters]
     _clear(everything)
     columns = {"layer": range(len(states)), "gradient_norm": hidden, "weight_gradient_norm": [float("nan"), *weights]}
     return _frame(columns, seed=seed, **labels)
@@ -68,6 +72,9 @@ def jacobian_spectrum(model, inputs=None, *, layers=None, seed=0, **labels):
         largest × width × 2.2e-16: singular values below it are rounding error.
     """
     model = copy.deepcopy(model).double()
+    for module in model.modules():
+        if isinstance(module, (BatchNorm, HyperConnection)):
+            raise ValueError(f"the model has a {type(module).__name__}, which does not treat every row for itself")
     state = model.random_inputs(1, _generator(seed))[0].double() if inputs is None else inputs.double()
     if state.shape != (model.hidden_size,):
         raise ValueError(
@@ -108,9 +115,9 @@ def path_gradients(model, inputs=None, *, batch_size=16, seed=0, **labels):
     generator = _generator(seed)
     inputs = model.random_inputs(batch_size, generator) if inputs is None else inputs
     with torch.no_grad():
-        states = model.stream(inputs)
-    direction = torch.randn(inputs.shape, generator=generator)
-    parts = torch.zeros(len(states), *inputs.shape)
+        states = model.stream(model.embed(inputs))
+    direction = torch.randn(states[0].shape, generator=generator)
+    parts = torch.zeros(len(states), *direction.shape)
     parts[0] = direction / direction.norm()
     for block, state in zip(reversed(model.blocks), reversed(states[:-1])):
         copies = state.expand(len(parts) - 1, *state.shape).clone().requires_grad_()
@@ -143,8 +150,10 @@ def _generator(seed):
     return torch.Generator().manual_seed(2**31 + seed)
 
 
-def _norms(tensors):
+def euclidean_norms(tensors):
     """Euclidean norms, summed in fp64: in fp32 the squares of a gradient of 1e-23 are already 0."""
+    if not tensors:
+        return torch.tensor([float("nan")])
     return torch.stack([torch.linalg.vector_norm(t, dtype=torch.float64) for t in tensors])
 
 

@@ -3,6 +3,8 @@
 Every model has `blocks`, its residual branches in order, which is where `measure` looks.
 """
 
+from numbers import Integral
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -13,7 +15,7 @@ from .residual import PLACEMENTS, find
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "linear": nn.Identity}
 
 
-def deep_mlp(depth, width, placement="residual", norm="none", activation="relu", gain=1.0, seed=0, dropout=0.0):
+def deep_mlp(depth, width, placement="residual", norm=None, activation="relu", gain=1.0, seed=0, dropout=0.0):
     """A stack of `depth` branches f(x) = W φ(x), with W drawn from N(0, gain²/width) and no bias.
 
     With the activation in front of the matrix, f(x) has mean zero whatever φ is, so that the second moments of x
@@ -22,7 +24,8 @@ def deep_mlp(depth, width, placement="residual", norm="none", activation="relu",
     Args:
         depth: number of branches, >= 1.
         width: hidden size of the input, of every layer and of the output.
-        placement: a key of `PLACEMENTS` or such a class.  norm: a key of `NORMS` or such a class.
+        placement: a key of `PLACEMENTS` or such a class.  norm: a key of `NORMS` or such a class;
+            by default layer_norm where the placement has a norm.
         activation: a key of `ACTIVATIONS`.
         gain: √2 keeps the second moment of a plain ReLU net, 1 that of a linear one, 1/√3 is what
             `torch.nn.Linear` draws by default.
@@ -37,7 +40,8 @@ class Stack(nn.Module):
     """What both models share: the chain of placements and the final norm that some wirings need."""
 
     def assemble(self, sublayers, hidden_size, placement, norm, dropout, branches, generator):
-        placement, norm = find(placement, PLACEMENTS, "placement"), find(norm, NORMS, "norm")
+        placement = find(placement, PLACEMENTS, "placement")
+        norm = find(norm or ("layer_norm" if placement.uses_norm else "none"), NORMS, "norm")
         self.hidden_size = hidden_size
         self.blocks = nn.ModuleList(
             placement(
@@ -133,8 +137,10 @@ class Transformer(Stack):
         self.head = Linear(width, vocabulary, xavier(width, vocabulary), generator)
 
     def embed(self, ids):
-        if ids.is_floating_point() or ids.dim() != 2:
-            raise ValueError(f"ids is {ids.dtype} of shape {tuple(ids.shape)}; expected token ids (batch, sequence)")
+        if ids.dtype not in (torch.int32, torch.int64) or ids.dim() != 2:
+            raise ValueError(
+                f"ids is {ids.dtype} of shape {tuple(ids.shape)}; expected int64 token ids (batch, sequence)"
+            )
         if ids.shape[1] > self.context:
             raise ValueError(f"the sequence has {ids.shape[1]} tokens, but context is {self.context}")
         return self.tokens[ids] + self.positions[: ids.shape[1]]
@@ -157,7 +163,7 @@ class CharacterMLP(Stack):
     """
 
     def __init__(
-        self, vocabulary, depth, placement, *, width=64, context=8, norm="none", activation="relu", gain=1.0, seed=0
+        self, vocabulary, depth, placement, *, width=64, context=8, norm=None, activation="relu", gain=1.0, seed=0
     ):
         super().__init__()
         _check_counts(vocabulary=vocabulary, context=context)
@@ -171,8 +177,10 @@ class CharacterMLP(Stack):
         self.head = Linear(width, vocabulary, xavier(width, vocabulary), generator)
 
     def embed(self, ids):
-        if ids.is_floating_point() or ids.shape[-1] != self.context:
-            raise ValueError(f"ids is {ids.dtype} of shape {tuple(ids.shape)}; expected ids (batch, {self.context})")
+        if ids.dtype not in (torch.int32, torch.int64) or ids.shape[-1] != self.context:
+            raise ValueError(
+                f"ids is {ids.dtype} of shape {tuple(ids.shape)}; expected int64 ids (batch, {self.context})"
+            )
         return self.tokens[ids].flatten(-2)
 
     def forward(self, ids):
@@ -246,5 +254,5 @@ def xavier(inputs, outputs):
 
 def _check_counts(**counts):
     for name, count in counts.items():
-        if not isinstance(count, int) or count < 1:
+        if not isinstance(count, Integral) or count < 1:
             raise ValueError(f"{name} is {count!r}; expected a whole number >= 1")

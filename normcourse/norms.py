@@ -3,6 +3,8 @@
 Notation: d is the size of the last dimension, x̂ the normalised x, rstd = 1/σ the reciprocal of what x is divided by.
 """
 
+from numbers import Integral
+
 import torch
 from torch import nn
 
@@ -38,7 +40,7 @@ def layer_norm_backward(dy, x, weight=None, eps=1e-5):
     """
     _check(x, eps, weight=weight, dy=dy)
     x_hat, rstd = _standardise(x, eps)
-    g = _scale_and_shift(dy, weight).to(x_hat.dtype)
+    g = _scale_and_shift(dy.to(x_hat.dtype), weight)
     dx = rstd * (g - g.mean(-1, keepdim=True) - x_hat * (g * x_hat).mean(-1, keepdim=True))
     return dx.to(x.dtype), _sum_rows(dy * x_hat, x, weight), _sum_rows(dy.to(x_hat.dtype), x, weight)
 
@@ -61,7 +63,7 @@ def rms_norm_backward(dy, x, weight=None, eps=1e-6):
     """
     _check(x, eps, weight=weight, dy=dy)
     x_hat, rstd = _divide_by_rms(x, eps)
-    g = _scale_and_shift(dy, weight).to(x_hat.dtype)
+    g = _scale_and_shift(dy.to(x_hat.dtype), weight)
     dx = rstd * (g - x_hat * (g * x_hat).mean(-1, keepdim=True))
     return dx.to(x.dtype), _sum_rows(dy * x_hat, x, weight)
 
@@ -130,11 +132,12 @@ class BatchNorm(nn.Module):
 
     def forward(self, x):
         _check_width(x, self.hidden_size, self)
+        _check(x, self.eps)
         if not self.training:
             x_hat = (_wide(x) - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
             return _scale_and_shift(x_hat, self.weight, self.bias).to(x.dtype)
         with torch.no_grad():
-            rows = _wide(x).flatten(0, -2)
+            rows = _wide(x).reshape(-1, self.hidden_size)
             self.running_mean.lerp_(rows.mean(0).to(self.running_mean), self.momentum)
             if len(rows) > 1:
                 self.running_var.lerp_(rows.var(0).to(self.running_var), self.momentum)
@@ -177,6 +180,11 @@ def _check(x, eps, dy=None, **parameters):
         raise TypeError(f"x has dtype {x.dtype}; a norm needs a floating dtype: convert with x.float()")
     if x.dim() == 0:
         raise ValueError("x is a single number; a norm needs at least one dimension: (..., hidden_size)")
+    for name, parameter in {**parameters, "dy": dy}.items():
+        if parameter is not None and not isinstance(parameter, torch.Tensor):
+            raise TypeError(
+                f"{name} is {parameter!r}; expected a tensor (the size to normalise is that of x's last dimension)"
+            )
     if not eps > 0:
         raise ValueError(f"eps is {eps}; it must be > 0, or a constant row divides by zero")
     if dy is not None and dy.shape != x.shape:
@@ -187,7 +195,7 @@ def _check(x, eps, dy=None, **parameters):
 
 
 def _check_size(hidden_size):
-    if not isinstance(hidden_size, int) or hidden_size < 1:
+    if not isinstance(hidden_size, Integral) or hidden_size < 1:
         raise ValueError(f"hidden_size is {hidden_size!r}; expected a whole number >= 1")
     return hidden_size
 

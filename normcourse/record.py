@@ -28,7 +28,7 @@ STEPS, BATCH, WIDTH, CONTEXT = 500, 64, 64, 8
 
 
 def degradation(grid=GRID):
-    """Training loss of deep character models after 500 steps, on the whole grid: about half an hour on one core.
+    """Training loss of deep character models after 500 steps, on the whole grid: about 40 minutes on one core.
 
     The loss is the mean over the last 50 steps, on training batches; the first 20 steps' mean is kept beside it.
     """

@@ -81,7 +81,7 @@ class Plain(Placement):
 
 
 class Residual(Placement):
-    """He et al., "Identity Mappings in Deep Residual Networks" (2016), equation 2, without any norm."""
+    """He et al., "Identity Mappings in Deep Residual Networks" (2016), equation 3, without any norm."""
 
     formula = "x + f(x)"
     uses_norm = False
@@ -156,7 +156,7 @@ class DeepNorm(Placement):
     """Post-Norm with a weighted skip: α = (2N)^¼, and the branch's weights start smaller by β = (8N)^−¼.
 
     N layers of two branches make 2N = `depth` branches, which is how the constants are counted here.
-    Wang et al., "DeepNet: Scaling Transformers to 1,000 Layers" (2022), table 1 (encoder-only or decoder-only).
+    Wang et al., "DeepNet: Scaling Transformers to 1,000 Layers" (2022), figure 2 (encoder-only or decoder-only).
     """
 
     formula = "norm(α·x + f(x))"
@@ -209,7 +209,7 @@ class LayerScale(Placement):
 class ScaledPreNorm(Placement):
     """Pre-Norm whose norm is divided by √layer, layers counted from 1, so that deep branches add less.
 
-    Sun et al., "The Curse of Depth in Large Language Models" (2025), equation 7 (LayerNorm Scaling).
+    Sun et al., "The Curse of Depth in Large Language Models" (2025): LayerNorm Scaling.
     """
 
     formula = "x + f(norm(x)/√l)"
@@ -225,7 +225,7 @@ class HyperConnection(Placement):
 
     The first placement of a stack copies x (..., d) into (..., n, d), the last one sums the copies again. At the
     start every branch reads one copy and writes to all of them, which is Pre-Norm n times over.
-    Zhu et al., "Hyper-Connections" (2024), equations 1–5 (static) and 10–13 (dynamic), initialised as in 14.
+    Zhu et al., "Hyper-Connections" (2024), section 2, static and dynamic, with its initialisation.
 
     Args: streams: n. dynamic: let the mixing depend on the input. Otherwise as `Placement`.
     """
@@ -284,6 +284,10 @@ PLACEMENTS = {
 
 def find(choice, known, kind):
     """`choice` itself if it is callable, else `known[choice]`; a ValueError lists the known names."""
+    if isinstance(choice, nn.Module):
+        raise TypeError(
+            f"{kind} is a module, {type(choice).__name__}(…); give its class or its name: {', '.join(known)}"
+        )
     if callable(choice):
         return choice
     if choice not in known:

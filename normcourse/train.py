@@ -5,6 +5,8 @@ import time
 import torch
 import torch.nn.functional as F
 
+from .measure import euclidean_norms
+
 
 def train(model, batches, *, steps, learning_rate, warmup=0, clip=None, progress=True, every=1, **labels):
     """Train `model` to predict integer targets.
@@ -19,7 +21,8 @@ def train(model, batches, *, steps, learning_rate, warmup=0, clip=None, progress
         every: record one step in so many.
 
     Returns: columns `step`, `loss` (nats per target, of that step's batch), `gradient_norm` (all parameters, before
-        clipping), and the labels. A loss that is no longer finite ends the run; its row is the last.
+        clipping), and the labels. A loss that is not finite ends the run; its row
+        is the last, and the model stays as it was before that step.
     """
     if steps < 1 or learning_rate <= 0:
         raise ValueError(
@@ -38,9 +41,12 @@ def train(model, batches, *, steps, learning_rate, warmup=0, clip=None, progress
             loss = F.cross_entropy(logits.flatten(0, -2), targets.flatten())
             optimiser.zero_grad()
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf") if clip is None else clip)
-            optimiser.step()
+            norm = euclidean_norms([p.grad for p in model.parameters() if p.grad is not None]).norm()
+            if clip is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
             finite = bool(torch.isfinite(loss))
+            if finite:
+                optimiser.step()
             if step % every == 0 or step == steps or not finite:
                 rows.append((step, float(loss.detach()), float(norm)))
             if not finite or (bar and bar.stopped(step, rows)):

@@ -126,6 +126,55 @@ def test_moving_fast_shows_the_last_position_and_skips_most_others():
     assert time.monotonic() - start < 1.5 and len(calls) < 20
 
 
+def test_every_position_has_the_value_that_the_slider_shows():
+    seen = []
+
+    def record(depth=5):
+        seen.append(depth)
+        return experiment(depth)
+
+    control = explore(record, draw, depth=(1, 100, 10)).controls["depth"]
+    assert control.count == 10 and control.at(control.count - 1) == 91
+    assert control.widget.value in {control.at(i) for i in range(control.count)} and seen[0] == control.widget.value
+    slider = explore(lambda gain=1.4: experiment(3, gain), draw, gain=(0, 2)).controls["gain"].widget
+    assert isinstance(slider, ipywidgets.FloatSlider) and slider.value == pytest.approx(1.4)
+
+
+def test_a_message_about_a_position_that_was_left_does_not_stay():
+    def slow_or_broken(depth=5):
+        if depth > 15:
+            time.sleep(0.7)
+        if depth == 20:
+            raise ValueError("never mind")
+        return experiment(depth)
+
+    explorer = explore(slow_or_broken, draw, depth=(1, 20))
+    for far in (19, 20):
+        explorer.controls["depth"].widget.value = far
+        time.sleep(0.35)
+        explorer.controls["depth"].widget.value = 5  # drawn long ago
+        time.sleep(0.8)
+        assert explorer.status.value == ""
+        assert explorer.image.value == explorer._cache[explorer._key((4,))]
+
+
+def test_a_language_change_during_an_experiment_does_not_mix_the_words():
+    def slow(depth=5):
+        time.sleep(0.3)
+        return experiment(depth)
+
+    i18n.set_language("zh")
+    explorer = explore(slow, draw, depth=(1, 20))
+    explorer.controls["depth"].widget.value = 17
+    time.sleep(0.1)
+    i18n.set_language("en")
+    wait_for(lambda: ("en", (16,)) in explorer._cache)
+    expected = Explorer(lambda: experiment(17), draw).image.value
+    assert np.array_equal(picture(explorer._cache[("en", (16,))]), picture(expected))
+    zh = explorer._cache.get(("zh", (16,)))
+    assert zh is None or zh != explorer._cache[("en", (16,))]
+
+
 def test_an_exception_is_shown_and_the_sliders_go_on_working():
     def fragile(depth=1):
         if depth == 15:
@@ -220,6 +269,8 @@ def test_an_experiment_that_returns_no_frame_or_misses_a_control_is_refused():
         explore(lambda depth=3: [1, 2], draw, depth=(1, 5))
     with pytest.raises(ValueError, match="needs 'width', but no control gives it"):
         explore(lambda width: None, draw)
+    with pytest.raises(ValueError, match="placement = 'pre' is not one of"):
+        explore(experiment, draw, placement=["plain"]).render(placement="pre")
     with pytest.raises(ValueError, match="no control 'width'; the controls are depth"):
         explore(experiment, draw, depth=(1, 20)).render(width=3)
 

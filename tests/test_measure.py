@@ -16,6 +16,7 @@ from torch import nn
 from normcourse import data, theory
 from normcourse.measure import gradient_norms, jacobian_spectrum, layer_drops, path_gradients, variances
 from normcourse.models import CharacterMLP, Transformer, deep_mlp
+from normcourse.norms import LayerNorm
 from normcourse.residual import PLACEMENTS
 from normcourse.train import train
 
@@ -324,3 +325,28 @@ def test_the_recorded_run_says_how_it_was_made_and_can_be_repeated():
     )
     assert again["loss"] == pytest.approx(row["loss"], abs=0.05)
     assert isinstance(frame, pd.DataFrame)
+
+
+def test_training_without_clipping_survives_a_gradient_norm_beyond_single_precision():
+    model = nn.Linear(2, 2, bias=False)
+    batches = iter([(torch.full((1, 2), 1e30), torch.tensor([0]))] * 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[0.0, 0.0], [1e-3, 0.0]]))
+    history = train(model, batches, steps=2, learning_rate=1e-3, progress=False)
+    assert history["gradient_norm"][0] > 1e29 and torch.isfinite(model.weight).all()
+
+
+def test_a_placement_with_a_norm_gets_one_by_default():
+    assert isinstance(deep_mlp(2, 8, "pre_norm").blocks[0].norm, LayerNorm)
+    assert isinstance(deep_mlp(2, 8, "pre_norm", "none").blocks[0].norm, nn.Identity)
+    with pytest.raises(TypeError, match="norm is a module, LayerNorm"):
+        deep_mlp(2, 8, "pre_norm", LayerNorm(8))
+
+
+def test_probes_refuse_what_they_would_get_wrong():
+    for placement, norm in (("pre_norm", "batch_norm"), ("hyper_connection", "layer_norm")):
+        with pytest.raises(ValueError, match="does not treat every row for itself"):
+            jacobian_spectrum(deep_mlp(2, 8, placement, norm))
+    assert len(path_gradients(CharacterMLP(7, 3, "residual"))) == 4
+    frozen = gradient_norms(deep_mlp(2, 8).requires_grad_(False))
+    assert frozen["weight_gradient_norm"].isna().all() and (frozen["gradient_norm"] > 0).all()

@@ -238,3 +238,21 @@ def test_a_module_refuses_an_impossible_size(name, size):
 def test_a_module_refuses_input_of_another_width():
     with pytest.raises(ValueError, match=r"\(3, 5\).*4"):
         RMSNorm(4)(torch.randn(3, 5))
+
+
+@pytest.mark.parametrize("backward", [layer_norm_backward, rms_norm_backward])
+def test_backward_in_half_precision_does_not_overflow_between_its_steps(backward):
+    x = torch.randn(2, 16, generator=torch.Generator().manual_seed(0)).half()
+    dy, weight = torch.full((2, 16), 4e4).half(), torch.full((16,), 2.0).half()
+    dy[:, ::2] *= -1
+    dx = backward(dy / 64, x, weight)[0]
+    large = backward(dy, x * 64, weight)[0]  # the same gradient: dy 64 times larger, x 64 times larger
+    assert torch.isfinite(large).all()
+    torch.testing.assert_close(large, dx, rtol=4e-3, atol=4.0)
+
+
+def test_torchs_own_calling_habits_are_answered_with_a_hint():
+    with pytest.raises(TypeError, match="weight is 8; expected a tensor"):
+        layer_norm(torch.randn(2, 8), 8)
+    with pytest.raises(TypeError, match="floating dtype"):
+        BatchNorm(4).eval()(torch.ones(2, 4, dtype=torch.int64))
