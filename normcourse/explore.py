@@ -23,9 +23,9 @@ from .i18n import TERMS, language, on_language_change, term, text, widget_bundle
 
 FRAMES_KEPT = 300  # per explorer; a frame is about 40 kB
 AHEAD = (1, 2, -1, 3, 4, 5, 6, -2)  # positions drawn ahead, in units of the last step
-AHEAD_SECONDS = 1.0  # no more of them than fit into this time, but always two
+AHEAD_SECONDS = 0.6  # no more of them than fit into this time, but always two
 PAUSE = 0.05  # seconds without a move before drawing ahead, so that the browser gets to paint
-LONG_PAUSE = 1.5  # and before drawing the neighbours along the other sliders
+LONG_PAUSE = 3.0  # and before drawing the neighbours along the other sliders
 BUSY_AFTER = 0.25  # seconds before an explorer says that it is computing
 
 
@@ -323,6 +323,7 @@ class _Studio:
         self.change = threading.Condition()
         self.requests, self.plans = OrderedDict(), OrderedDict()  # explorer: position; explorer: (soon, later)
         self.last_move = 0.0
+        self.serving = False  # somebody waits for a picture: nothing is begun ahead, it would take the time from it
         self.threads, self.closed = [], False
 
     def request(self, explorer, position):
@@ -361,9 +362,14 @@ class _Studio:
         while not self.closed:
             with self.change:
                 self.change.wait_for(lambda: self.requests or self.closed)
-                explorer, position = self.requests.popitem(last=False) if self.requests else (None, None)
-            if explorer is not None:
-                explorer._work(position)
+                if self.closed:
+                    return
+                explorer, position = self.requests.popitem(last=False)
+                self.serving = True
+            explorer._work(position)
+            with self.change:
+                self.serving = bool(self.requests)
+                self.change.notify_all()
 
     def _work_ahead(self):
         torch.set_num_threads(1)
@@ -383,7 +389,7 @@ class _Studio:
         for stage, pause in enumerate((PAUSE, LONG_PAUSE)):
             for explorer in reversed(self.plans):
                 if self.plans[explorer][stage]:
-                    if rest >= pause and not self.requests:
+                    if rest >= pause and not self.requests and not self.serving:
                         return explorer, self.plans[explorer][stage].pop(0), None
                     waits.append(max(pause - rest, PAUSE))
         return None, None, min(waits) if waits else None

@@ -88,7 +88,7 @@ class Timed:
         if not self.box.locator(".noUi-handle").count():
             return self.choices(count, pause)
         self.box.locator(".noUi-handle").first.focus()
-        keys = ["ArrowRight"] * 6 + ["ArrowLeft"] * 4
+        keys = ["ArrowRight"] * 5 + ["ArrowLeft"] * 5
         self.act(lambda: self.page.keyboard.press("ArrowRight"), 1500)
         return [self.act(lambda k=keys[i % 10]: self.page.keyboard.press(k), pause) for i in range(count)]
 
