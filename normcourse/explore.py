@@ -366,7 +366,8 @@ class _Studio:
                     return
                 explorer, position = self.requests.popitem(last=False)
                 self.serving = True
-            explorer._work(position)
+            with contextlib.suppress(Exception):  # what the experiment raises is shown; this is a closed front end
+                explorer._work(position)
             with self.change:
                 self.serving = bool(self.requests)
                 self.change.notify_all()
