@@ -113,15 +113,15 @@ class Explorer:
                 canvas.redraw(self.figure, self.draw, frame)
                 picture = canvas.png(self.figure)
             self._seconds = time.monotonic() - start
-            if key != self._key(position):
-                return self._frame(position)  # the language changed meanwhile: these are its words, not the key's
-            with self._bookkeeping:
-                self._cache[key] = picture
-                while len(self._cache) > FRAMES_KEPT:
-                    self._cache.popitem(last=False)
-            return picture
+            if key == self._key(position):
+                with self._bookkeeping:
+                    self._cache[key] = picture
+                    while len(self._cache) > FRAMES_KEPT:
+                        self._cache.popitem(last=False)
+                return picture
         finally:
             self._under_way.pop(key).set()
+        return self._frame(position)  # the language changed meanwhile: those were its words, not the key's
 
     def _moved(self, name):
         if self.controls[name].renaming:
