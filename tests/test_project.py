@@ -48,12 +48,16 @@ def test_imports_point_one_way():
         "explore",
         "record",
     ]
+    package = ROOT / "normcourse"
     for position, module in enumerate(order):
-        path = ROOT / "normcourse" / f"{module}.py"
-        source = (path if path.exists() else ROOT / "normcourse" / module / "__init__.py").read_text(encoding="utf-8")
-        for names in re.findall(r"from \.(\w*) import ([\w, ]+)", source):
-            for used in [names[0]] if names[0] else names[1].split(", "):
-                assert order.index(used) < position, f"{module} imports {used}"
+        for path in [package / f"{module}.py", *(package / module).glob("*.py")]:
+            if not path.exists():
+                continue
+            dots = r"\." if path.parent == package else r"\.\."
+            source = path.read_text(encoding="utf-8")
+            for room, names in re.findall(rf"from {dots}(\w*) import [(]?([\w, ]*)", source):
+                for used in [room] if room else names.split(", "):
+                    assert order.index(used) < position, f"{path.name} imports {used}"
 
 
 def test_an_unknown_attribute_lists_the_modules():

@@ -1,12 +1,8 @@
-"""The drawings of the chapters: a tidy DataFrame of `measure` becomes a figure whose title is the finding.
-
-Each takes `(frame, ax)`, with several panels `(frame, axes)`. Columns are those of the probes in `measure`; a column
-`theory` holds the closed form, if there is one.
-"""
+"""The drawings of chapters 00 to 02."""
 
 import numpy as np
 
-from .canvas import (
+from ..canvas import (
     BLUE,
     GREEN,
     GREY,
@@ -23,11 +19,8 @@ from .canvas import (
     text,
     theory,
 )
-from .i18n import term
-
-LAYER = ("第几层", "layer")
-LOSS = ("损失（nat）", "loss (nats)")
-GRADIENT = ("梯度范数", "gradient norm")
+from ..i18n import term
+from .common import GRADIENT, LAYER, LOSS, closed_form, per_placement, recorded
 
 
 def one_layer(frame, ax):
@@ -54,7 +47,7 @@ def gradient_flow(frame, ax):
     back = ("距输出的层数", "layers back from the output")
     setup(ax, back, GRADIENT, (0, 200 if several else 100), (1e-20, 1e20) if several else (1e-24, 1e8), "log")
     frame = frame.assign(layer=depth - frame["layer"]).sort_values("layer", kind="stable")
-    left = _per_placement(frame, ax, "gradient_norm")
+    left = per_placement(frame, ax, "gradient_norm")
     if several:
         each = "  ".join(f"{term(placement, '/')} {number(value)}" for placement, value in left.items())
         ax.set_title(text(f"往回走 {depth} 层，梯度还剩：", f"{depth} layers back, what is left:", " ") + f"\n{each}")
@@ -71,7 +64,7 @@ def variance_growth(frame, ax):
     """Variance of the stream at each layer, per placement, over its closed form."""
     depth = frame["layer"].max()
     setup(ax, LAYER, ("方差", "variance"), (0, 100), (1e-4, 1e32), "log")
-    last = _per_placement(frame, ax, "variance")
+    last = per_placement(frame, ax, "variance")
     value = number(last["residual"])
     finding(
         ax,
@@ -109,7 +102,7 @@ def jacobian_products(frame, ax):
             band(ax, index, x, low, high, color=colour)
             curve(ax, index, x, middle, text(*name), color=colour, marker=marker, markevery=1)
             ends[index] = middle[-1]
-        _closed_form(ax, index, frame[frame["index"] == index], "layer", named=index == width // 2)
+        closed_form(ax, index, frame[frame["index"] == index], "layer", named=index == width // 2)
     largest, median = number(ends[0]), number(ends[width // 2])
     finding(
         ax,
@@ -127,7 +120,7 @@ def degradation(frame, ax):
     middle = groups.mean()
     band(ax, "loss", middle.index, groups.min(), groups.max(), placement)
     curve(ax, "loss", middle.index, middle, term(placement, "\n"), placement, markevery=1)
-    note(ax, "recorded", 49.6, 2.24, f"{_recorded()} {frame['date'].iloc[0]}", GREY, ha="right")
+    note(ax, "recorded", 49.6, 2.24, f"{recorded()} {frame['date'].iloc[0]}", GREY, ha="right")
     best, deep, loss = middle.idxmin(), middle.index[-1], middle.iloc[-1]
     finding(
         ax,
@@ -145,7 +138,7 @@ def learning_rate_map(frame, ax):
     colours = {"vmin": 2.2, "vmax": 3.6, "cmap": "cividis_r"}
     seaborn.heatmap(losses, ax=ax, annot=True, fmt=".2f", cbar=False, annot_kws={"size": 9}, **colours)
     ax.tick_params(axis="y", rotation=0)
-    ax.set_xlabel(text("层数", "depth (layers)", "  ") + f"    {_recorded()} {frame['date'].iloc[0]}")
+    ax.set_xlabel(text("层数", "depth (layers)", "  ") + f"    {recorded()} {frame['date'].iloc[0]}")
     ax.set_ylabel(text("学习率", "learning rate", "  "))
     rate, depth = losses.stack().idxmin()
     low, deepest, deep = losses.loc[rate, depth], losses.columns[-1], losses.iloc[:, -1].min()
@@ -174,7 +167,7 @@ def skip_spectrum(frame, axes):
         x, middle, low, high = spread(one, "branch_scale", "singular_value")
         band(right, index, x, low, high, color=colour)
         curve(right, index, x, middle, text(*name), color=colour, marker=marker, markevery=1)
-        _closed_form(right, index, one, "branch_scale", named=index == 0)
+        closed_form(right, index, one, "branch_scale", named=index == 0)
     right.axvline(here, color=GREY, linewidth=1.2)
     smallest = number(values[-1])
     finding(right, f"a = {here:g} 时最小奇异值是 {smallest}", f"smallest at a = {here:g}: {smallest}")
@@ -237,27 +230,3 @@ def layer_drops(frame, ax):
     ax.axvline(here, color=GREY, linewidth=8, alpha=0.25)
     heading = text(f"损失，完整网络 → 去掉第 {here} 层：", f"Loss, whole network → without layer {here}:", " ")
     ax.set_title(heading + "\n" + "   ".join(parts))
-
-
-def _per_placement(frame, ax, column):
-    """A curve with its band and closed form for every placement; gives how many times its first value each ends at."""
-    values = {}
-    for placement, rows in frame.groupby("placement", sort=False):
-        x, middle, low, high = spread(rows, "layer", column)
-        band(ax, placement, x, low, high, placement)
-        curve(ax, placement, x, middle, term(placement, "\n"), placement)
-        _closed_form(ax, placement, rows, "layer", named=not values)
-        values[placement] = middle[-1] / middle[0]
-    return values
-
-
-def _recorded():
-    return text("录制的结果", "recorded run", " ")
-
-
-def _closed_form(ax, name, rows, x, named):
-    """The column `theory`, where there is one, over column x; one curve of a picture carries the name."""
-    if "theory" in rows and rows["theory"].notna().any():
-        line = rows.drop_duplicates(x).dropna(subset="theory")
-        label = text("理论", "theory", " ") if named else None
-        theory(ax, name, line[x].to_numpy(), line["theory"].to_numpy(), label)
