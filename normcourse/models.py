@@ -15,8 +15,8 @@ from .residual import PLACEMENTS, find
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "linear": nn.Identity}
 
 
-def deep_mlp(depth, width, placement="residual", norm=None, activation="relu", gain=1.0, seed=0, dropout=0.0):
-    """A stack of `depth` branches f(x) = W φ(x), with W drawn from N(0, gain²/width) and no bias.
+def deep_mlp(depth, width, placement="residual", norm=None, activation="relu", gain=1.0, seed=0, dropout=0.0, bias=0.0):
+    """A stack of `depth` branches f(x) = W φ(x) + b, with W drawn from N(0, gain²/width) and b from N(0, bias²).
 
     With the activation in front of the matrix, f(x) has mean zero whatever φ is, so that the second moments of x
     and f(x) add up in a residual stack, and the plain stack is the network of mean-field theory.
@@ -29,11 +29,12 @@ def deep_mlp(depth, width, placement="residual", norm=None, activation="relu", g
         activation: a key of `ACTIVATIONS`.
         gain: √2 keeps the second moment of a plain ReLU net, 1 that of a linear one, 1/√3 is what
             `torch.nn.Linear` draws by default.
+        bias: standard deviation of the biases; with 0, the default, there are none.
         seed: of the weights; the global random state is neither used nor changed.
 
     Returns: `DeepMLP`, from (..., width) to (..., width).
     """
-    return DeepMLP(depth, width, placement, norm, activation, gain, seed, dropout)
+    return DeepMLP(depth, width, placement, norm, activation, gain, seed, dropout, bias)
 
 
 class Stack(nn.Module):
@@ -69,12 +70,12 @@ class Stack(nn.Module):
 class DeepMLP(Stack):
     """See `deep_mlp`."""
 
-    def __init__(self, depth, width, placement, norm, activation, gain, seed, dropout=0.0):
+    def __init__(self, depth, width, placement, norm, activation, gain, seed, dropout=0.0, bias=0.0):
         super().__init__()
         _check_counts(depth=depth, width=width)
         phi = find(activation, ACTIVATIONS, "activation")
         generator = torch.Generator().manual_seed(seed)
-        branches = [Branch(width, phi(), gain / width**0.5, generator) for _ in range(depth)]
+        branches = [Branch(width, phi(), gain / width**0.5, bias, generator) for _ in range(depth)]
         self.assemble(branches, width, placement, norm, dropout, 1, generator)
         for block in self.blocks:
             block.sublayer.scale(block.branch_gain)
@@ -237,14 +238,15 @@ class Linear(nn.Module):
 
 
 class Branch(Linear):
-    """W φ(x), see `deep_mlp`."""
+    """W φ(x) + b, see `deep_mlp`."""
 
-    def __init__(self, width, activation, std, generator):
+    def __init__(self, width, activation, std, bias, generator):
         super().__init__(width, width, std, generator)
         self.activation = activation
+        self.bias = nn.Parameter(torch.randn(width, generator=generator) * bias) if bias else None
 
     def forward(self, x):
-        return F.linear(self.activation(x), self.weight)
+        return F.linear(self.activation(x), self.weight, self.bias)
 
 
 def xavier(inputs, outputs):

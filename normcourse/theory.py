@@ -28,21 +28,32 @@ def gaussian_moments(activation, q):
     return float(_DENSITY @ y.detach().square()), float(_DENSITY @ slope.square())
 
 
-def mean_field(placement, depth, gain=1.0, activation="relu", variance=1.0):
-    """Variance and gradient of `models.deep_mlp` without norms, in the limit of infinite width.
+def mean_field(placement, depth, gain=1.0, activation="relu", variance=1.0, bias=0.0):
+    """Variance and gradient of `models.deep_mlp` in the limit of infinite width, at initialisation.
+
+    A branch W φ(x) + b turns a variance q into v(q) = gain² E φ(√q z)² + bias², and multiplies a squared gradient by
+    χ(q) = gain² E φ'(√q z)². A norm turns q into 1 and divides the squared gradient by q. For Post-Norm that makes
+    (1 + χ) / (1 + v) per layer, for Pre-Norm 1 + χ / q.
 
     Args:
-        placement: "plain", "residual" or "highway".  depth, gain, activation: as for `deep_mlp`.
+        placement: a key of `residual.PLACEMENTS` except "hyper_connection"; its norm is layer_norm or rms_norm.
+        depth, gain, activation, bias: as for `deep_mlp`.
         variance: of the input's entries.
 
     Returns: two lists of length depth + 1 over the layers 0 … depth: the variance of the hidden state's entries, and
-        the root mean square gradient norm with respect to it, in units of the gradient at the last layer.
+        the root mean square gradient norm with respect to it, in units of the gradient at the last layer (before a
+        final norm).
     """
     if placement not in _STEPS:
         raise ValueError(f"no closed form for placement {placement!r}; known are {', '.join(_STEPS)}")
     variances, factors = [variance], []
-    for _ in range(depth):
-        forward, backward = _STEPS[placement](variances[-1], gain, activation)
+
+    def branch(q, scale=1.0):
+        value, slope = gaussian_moments(activation, q) if q > 0 else (0.0, 0.0)
+        return (scale * gain) ** 2 * value + bias**2, (scale * gain) ** 2 * slope
+
+    for layer in range(1, depth + 1):
+        forward, backward = _STEPS[placement](variances[-1], branch, layer, depth)
         variances.append(forward)
         factors.append(math.sqrt(backward))
     gradients = [1.0]
@@ -95,22 +106,78 @@ def path_shares(depth, gain=1.0, activation="relu", variance=1.0):
     return [math.comb(depth, k) * p**k * (1 - p) ** (depth - k) for k in range(depth + 1)]
 
 
-def _plain(q, gain, activation):
-    value, slope = gaussian_moments(activation, q) if q > 0 else (0.0, 0.0)
-    return gain**2 * value, gain**2 * slope
+# Each step: from the variance q of x, the variance after the block and the factor of the squared gradient through it.
 
 
-def _residual(q, gain, activation):
-    value, slope = _plain(q, gain, activation)
+def _plain(q, branch, layer, depth):
+    return branch(q)
+
+
+def _residual(q, branch, layer, depth):
+    value, slope = branch(q)
     return q + value, 1 + slope
 
 
-def _highway(q, gain, activation):
+def _highway(q, branch, layer, depth):
     """The gate T = sigmoid(√q z − 2) is independent of f and x in the limit; its own slope carries a gradient too."""
-    value, slope = _plain(q, gain, activation)
+    value, slope = branch(q)
     gate = torch.sigmoid(math.sqrt(q) * _Z - 2)
     shut, open_, gate_slope = (float(_DENSITY @ t.square()) for t in (1 - gate, gate, gate * (1 - gate)))
     return open_ * value + shut * q, shut + open_ * slope + gate_slope * (value + q)
 
 
-_STEPS = {"plain": _plain, "residual": _residual, "highway": _highway}
+def _post_norm(q, branch, layer, depth):
+    value, slope = branch(q)
+    return 1.0, (1 + slope) / (q + value)
+
+
+def _pre_norm(q, branch, layer, depth):
+    value, slope = branch(1.0)
+    return q + value, 1 + slope / q
+
+
+def _res_post_norm(q, branch, layer, depth):
+    value, slope = branch(q)
+    return q + 1, 1 + slope / value
+
+
+def _peri_norm(q, branch, layer, depth):
+    value, slope = branch(1.0)
+    return q + 1, 1 + slope / (q * value)
+
+
+def _deep_norm(q, branch, layer, depth):
+    """α² = √depth and β² = 1/√(4·depth), see `residual.DeepNorm`."""
+    skip = depth**0.5
+    value, slope = branch(q, scale=(4 * depth) ** -0.25)
+    return 1.0, (skip + slope) / (skip * q + value)
+
+
+def _rezero(q, branch, layer, depth):
+    return q, 1.0
+
+
+def _layer_scale(q, branch, layer, depth):
+    scale = 0.1 if depth <= 18 else 1e-5 if depth <= 24 else 1e-6
+    value, slope = branch(1.0)
+    return q + scale**2 * value, 1 + scale**2 * slope / q
+
+
+def _scaled_pre_norm(q, branch, layer, depth):
+    value, slope = branch(1 / layer)
+    return q + value, 1 + slope / (layer * q)
+
+
+_STEPS = {
+    "plain": _plain,
+    "residual": _residual,
+    "highway": _highway,
+    "post_norm": _post_norm,
+    "pre_norm": _pre_norm,
+    "res_post_norm": _res_post_norm,
+    "peri_norm": _peri_norm,
+    "deep_norm": _deep_norm,
+    "rezero": _rezero,
+    "layer_scale": _layer_scale,
+    "scaled_pre_norm": _scaled_pre_norm,
+}

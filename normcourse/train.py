@@ -31,7 +31,7 @@ def train(model, batches, *, steps, learning_rate, warmup=0, clip=None, progress
     import pandas
 
     optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    rows, bar = [], _Progress(steps) if progress else None
+    rows, bar = [], Progress(steps) if progress else None
     model.train()
     try:
         for step, (inputs, targets) in zip(range(1, steps + 1), batches):
@@ -49,7 +49,7 @@ def train(model, batches, *, steps, learning_rate, warmup=0, clip=None, progress
                 optimiser.step()
             if step % every == 0 or step == steps or not finite:
                 rows.append((step, float(loss.detach()), float(norm)))
-            if not finite or (bar and bar.stopped(step, rows)):
+            if not finite or (bar and bar.stopped(step, f"loss {float(loss.detach()):.3f}")):
                 break
     except KeyboardInterrupt:
         pass
@@ -59,9 +59,9 @@ def train(model, batches, *, steps, learning_rate, warmup=0, clip=None, progress
     return pandas.DataFrame(rows, columns=["step", "loss", "gradient_norm"]).assign(**labels)
 
 
-class _Progress:
-    """A bar, the loss, and a stop button. The button works while the cell runs where the front end talks to the kernel
-    beside the running cell (JupyterLab 4.4 and later); elsewhere interrupt the kernel."""
+class Progress:
+    """A bar, a few words, and a stop button. The button works while the cell runs where the front end talks to the
+    kernel beside the running cell (JupyterLab 4.4 and later); elsewhere interrupt the kernel."""
 
     def __init__(self, steps):
         import ipywidgets
@@ -69,18 +69,18 @@ class _Progress:
 
         self.steps, self.pressed, self.shown = steps, False, 0.0
         self.bar = ipywidgets.IntProgress(max=steps, layout={"width": "20em"})
-        self.loss = ipywidgets.Label()
+        self.words = ipywidgets.Label()
         self.button = ipywidgets.Button(description="停止 stop", icon="stop", layout={"width": "8em"})
         self.button.on_click(lambda _: setattr(self, "pressed", True))
-        self.row = ipywidgets.HBox([self.bar, self.loss, self.button])
+        self.row = ipywidgets.HBox([self.bar, self.words, self.button])
         display(self.row)
 
-    def stopped(self, step, rows):
+    def stopped(self, step, words=""):
+        """Show that `step` steps are done; True once the button was pressed."""
         if time.monotonic() - self.shown > 0.1 or step == self.steps:
             self.shown = time.monotonic()
             self.bar.value = step
-            if rows:
-                self.loss.value = f"{step} / {self.steps}   loss {rows[-1][1]:.3f}"
+            self.words.value = f"{step} / {self.steps}   {words}"
         return self.pressed
 
     def close(self):

@@ -312,17 +312,11 @@ def test_the_texts_are_there_and_batches_are_excerpts():
 def test_the_recorded_run_says_how_it_was_made_and_can_be_repeated():
     from normcourse import record
 
-    frame = data.recorded("degradation")
+    frame, run = data.recorded("degradation"), record.RUNS["degradation"]
     assert {"command", "date", "machine", "torch", "settings"} <= set(frame.attrs)
-    assert len(frame) == math.prod(len(values) for values in record.GRID.values())
+    assert len(frame) == math.prod(len(values) for values in run.grid.values())
     row = frame[(frame["depth"] == 4) & (frame["placement"] == "plain") & (frame["learning_rate"] == 1e-3)].iloc[0]
-    again = next(
-        r
-        for r in record.degradation(
-            {**record.GRID, "placement": ["plain"], "depth": [4], "learning_rate": [1e-3], "seed": [0]}
-        )
-        if r["gain"] == row["gain"]
-    )
+    again = run.measure(placement="plain", gain=run.grid["gain"][0], depth=4, learning_rate=1e-3, seed=0)
     assert again["loss"] == pytest.approx(row["loss"], abs=0.05)
     assert isinstance(frame, pd.DataFrame)
 
