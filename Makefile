@@ -27,8 +27,8 @@ notebooks: $(LAB)   ## run notebooks/source/*.md into notebooks/*.ipynb with out
 html: $(TEST)    ## the notebooks as web pages in html/, to read without a kernel
 	$(BIN)/jupyter nbconvert --to html --TemplateExporter.extra_template_basedirs=notebooks --template html_template --output-dir html $(NOTEBOOKS)
 
-record: $(LAB)   ## repeat the recorded long runs (about 40 minutes)
-	$(BIN)/python -m normcourse.record
+record: $(LAB)   ## repeat the recorded long runs (about two hours on two cores; ONLY=warmup for one)
+	$(BIN)/python -m normcourse.record $(ONLY)
 
 bench-sliders: $(TEST) $(VENV)/.browser ## key press to changed pixels, beside plain interact
 	$(BIN)/python -m tests.bench_sliders

@@ -13,11 +13,14 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 
 from . import data
+from .measure import readouts
 from .models import CharacterMLP, Transformer
 from .train import Progress, train
 
@@ -57,6 +60,88 @@ def warmup(placement, gain, depth, learning_rate, warmup, seed):
     return {"loss": _final_loss(history, 400), "steps_to_2.6": steps}
 
 
+def norm_quality(placement, norm, learning_rate, seed):
+    """Loss of a small Transformer after 300 steps: the mean of the last 50 steps, and that on text it never trained on.
+
+    Runs of one seed start from the same weights and read the same excerpts, so norms can be compared seed by seed.
+    """
+    ids, vocabulary = data.encode(data.load_text("en"))
+    size = {"vocabulary": len(vocabulary), "width": 64, "heads": 4, "depth": 4, "context": 32}
+    model = Transformer(**size, placement=placement, norm=norm, seed=seed)
+    batches = data.batches(ids[:-20_000], 8, 32, seed)
+    history = train(model, batches, steps=300, learning_rate=learning_rate, progress=False)
+    held_out = ids[-19_999:].unfold(0, 33, 32)  # 624 excerpts of 32 characters and the one after each
+    with torch.no_grad():
+        loss = F.cross_entropy(model(held_out[:, :-1]).flatten(0, 1), held_out[:, 1:].flatten())
+    return {"loss": _final_loss(history, 300), "held_out_loss": round(float(loss), 4)}
+
+
+def stream_end(placement, final_norm, depth, gain, learning_rate, seed):
+    """Training loss of a small Transformer after 300 steps, with or without the norm on top of its stream.
+
+    `logit_rms`: root mean square of the logits before the first step.
+    """
+    model = _depth_transformer(placement, depth, gain, seed)
+    if not final_norm:
+        model.final_norm = torch.nn.Identity()
+    ids, _ = data.encode(data.load_text("en"))
+    inputs, targets = next(data.batches(ids, 64, 32, seed=99))
+    size = readouts(model, inputs, targets, branches=2)["rms"].iloc[-1]
+    batches = data.batches(ids[:-20_000], 8, 32, seed)
+    history = train(model, batches, steps=300, learning_rate=learning_rate, progress=False)
+    return {"logit_rms": round(size, 4), "first_loss": round(history["loss"][0], 3), "loss": _final_loss(history, 300)}
+
+
+def rewiring(start, placement, reading, gain, learning_rate, seed):
+    """200 more steps of a Transformer of 6 layers that was trained for 300 steps as `start`, now wired as `placement`.
+
+    start: "pre_norm", "post_norm" or "scratch" (new weights). reading: "forwards", the text it was trained on, or
+    "backwards", the same text reversed. A norm that only one of the wirings has starts at γ = 1. The columns: the loss
+    on held-out text before the first step, the training loss around the steps 10, 50 and 200 (means of 10, 20 and 50
+    steps), the held-out loss after the last one, and that on the held-out text read forwards.
+    """
+    ids, _ = data.encode(data.load_text("en"))
+    held_out = {"forwards": ids[-20_000:], "backwards": ids[-20_000:].flip(0)}
+    model = _depth_transformer(placement, 6, gain, seed)
+    if start != "scratch":
+        model.load_state_dict(_trained(start, gain, seed), strict=False)
+    before = _held_out_loss(model, held_out[reading])
+    text = ids[:-20_000] if reading == "forwards" else ids[:-20_000].flip(0)
+    batches = data.batches(text, 8, 32, 1000 + seed)
+    losses = train(model, batches, steps=200, learning_rate=learning_rate, progress=False)["loss"]
+    return {
+        "before": before,
+        "loss_10": round(losses[5:15].mean(), 4),
+        "loss_50": round(losses[40:60].mean(), 4),
+        "loss_200": round(losses[150:].mean(), 4),
+        "after": _held_out_loss(model, held_out[reading]),
+        "after_forwards": _held_out_loss(model, held_out["forwards"]),
+    }
+
+
+@lru_cache
+def _trained(placement, gain, seed):
+    """The weights of `rewiring` after the first 300 steps, at the learning rate that was best in "equal_depth"."""
+    ids, _ = data.encode(data.load_text("en"))
+    model = _depth_transformer(placement, 6, gain, seed)
+    rate = 1e-3 if (placement, gain) == ("post_norm", 1.0) else 3e-3
+    train(model, data.batches(ids[:-20_000], 8, 32, seed), steps=300, learning_rate=rate, progress=False)
+    return model.state_dict()
+
+
+def _depth_transformer(placement, depth, gain, seed):
+    _, vocabulary = data.encode(data.load_text("en"))
+    size = {"vocabulary": len(vocabulary), "width": 64, "heads": 4, "depth": depth, "context": 32}
+    return Transformer(**size, placement=placement, gain=gain, seed=seed)
+
+
+def _held_out_loss(model, ids):
+    excerpts = ids.unfold(0, 33, 132)  # 152 excerpts of 32 characters and the one after each
+    with torch.no_grad():
+        loss = F.cross_entropy(model(excerpts[:, :-1]).flatten(0, 1), excerpts[:, 1:].flatten())
+    return round(float(loss), 4)
+
+
 def _final_loss(history, steps):
     return float("inf") if len(history) < steps else round(history["loss"][-50:].mean(), 4)
 
@@ -76,6 +161,36 @@ WARMUP = {
     "warmup": [0, 50, 200],
     "seed": [0, 1, 2],
 }
+NORM_QUALITY = {
+    "placement": ["pre_norm", "post_norm"],
+    "norm": ["layer_norm", "rms_norm", "none"],
+    "learning_rate": [3e-4, 1e-3, 3e-3, 1e-2, 3e-2],
+    "seed": list(range(10)),
+}
+STREAM_END = {
+    "placement": ["pre_norm"],
+    "final_norm": [True, False],
+    "depth": [12],
+    "gain": [1.0],
+    "learning_rate": [1e-3, 3e-3, 1e-2],
+    "seed": [0, 1],
+}
+EQUAL_DEPTH = {
+    "placement": ["post_norm", "pre_norm", "scaled_pre_norm", "peri_norm"],
+    "final_norm": [True],
+    "depth": [6],
+    "gain": [0.6, 1.0],
+    "learning_rate": [1e-3, 3e-3, 1e-2],
+    "seed": [0, 1],
+}
+REWIRING = {
+    "start": ["pre_norm", "post_norm", "scratch"],
+    "placement": ["pre_norm", "post_norm"],
+    "reading": ["forwards", "backwards"],
+    "gain": [0.6, 1.0],
+    "learning_rate": [3e-4, 1e-3, 3e-3],
+    "seed": [0, 1, 2],
+}
 _TRANSFORMER = (
     "Adam, 400 steps, batch 8 of 32 characters, Transformer of width 64, 4 heads, GELU, Xavier-normal weights × gain, "
     "text: Moby-Dick 1–22"
@@ -86,6 +201,24 @@ RUNS = {
     ),
     "warmup": Run(warmup, WARMUP, _TRANSFORMER),
     "without_norm": Run(warmup, WARMUP | {"placement": ["residual"], "warmup": [0]}, _TRANSFORMER),
+    "norm_quality": Run(
+        norm_quality,
+        NORM_QUALITY,
+        "Adam, 300 steps, batch 8 of 32 characters, Transformer of 4 layers, width 64, 4 heads, GELU, Xavier-normal "
+        "weights, text: Moby-Dick 1–22, the last 20000 characters held out",
+    ),
+    "stream_end": Run(
+        stream_end, STREAM_END, _TRANSFORMER.replace("400", "300") + ", the last 20000 characters held out"
+    ),
+    "equal_depth": Run(
+        stream_end, EQUAL_DEPTH, _TRANSFORMER.replace("400", "300") + ", the last 20000 characters held out"
+    ),
+    "rewiring": Run(
+        rewiring,
+        REWIRING,
+        "300 steps, at learning rate 0.001 for Post-Norm of gain 1 and 0.003 for the others, then 200; 6 layers; "
+        + _TRANSFORMER.replace("400 steps, ", ""),
+    ),
 }
 
 

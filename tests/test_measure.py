@@ -103,8 +103,8 @@ def test_mean_field_of_relu_and_linear_is_the_closed_form():
         forward, backward = theory.mean_field("residual", 7, gain, "linear")
         assert forward[-1] == pytest.approx((1 + gain**2) ** 7, rel=1e-6)
         assert backward[0] == pytest.approx((1 + gain**2) ** 3.5, rel=1e-6)
-    with pytest.raises(ValueError, match="pre_norm.*known are plain, residual, highway"):
-        theory.mean_field("pre_norm", 3)
+    with pytest.raises(ValueError, match="hyper_connection.*known are plain, residual, highway"):
+        theory.mean_field("hyper_connection", 3)
 
 
 def test_gaussian_moments_equal_a_monte_carlo_average():
@@ -154,7 +154,7 @@ def test_gradient_norms_equal_autograd_by_hand():
     for block in model.blocks[1:]:
         h = block(h)
     loss = model.final_norm(h).pow(2).sum()
-    weights = list(model.blocks[2].parameters())
+    weights = list(model.blocks[2].sublayer.parameters())
     expected = torch.autograd.grad(loss, [h0, h1, *weights])
     assert frame["gradient_norm"][0] == pytest.approx(expected[0].norm().item(), rel=1e-5)
     assert frame["gradient_norm"][1] == pytest.approx(expected[1].norm().item(), rel=1e-5)

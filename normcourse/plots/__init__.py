@@ -4,6 +4,7 @@ Each takes `(frame, ax)`, with several panels `(frame, axes)`. Columns are those
 `theory` holds the closed form, if there is one.
 """
 
+from .depth import edited_layers, layer_updates, merged_layers, read_layers, rewired_curves, stream_variance
 from .gradients import (
     degradation,
     gradient_flow,
@@ -17,3 +18,24 @@ from .gradients import (
     variance_growth,
     weight_gradients,
 )
+from .layer_norm import (
+    before_and_after,
+    drift_and_loss,
+    eps_place,
+    geometry,
+    norm_spectrum,
+    statistics_cube,
+    weight_growth,
+)
+from .placements import (
+    amplification,
+    block_diagram,
+    gradient_profiles,
+    identity_path,
+    last_layer,
+    slope,
+    token_similarity,
+    update_sizes,
+    warmup_map,
+)
+from .rms_norm import mean_share, norm_quality, norm_timings, recentring, rotation

@@ -8,14 +8,17 @@ LOSS = ("损失（nat）", "loss (nats)")
 GRADIENT = ("梯度范数", "gradient norm")
 
 
-def per_placement(frame, ax, column):
-    """A curve with its band and closed form for every placement; gives how many times its first value each ends at."""
+def per_placement(frame, ax, column, named=True):
+    """A curve with its band and closed form for every placement; gives how many times its first value each ends at.
+
+    named: write "theory" on the first closed form.
+    """
     values = {}
     for placement, rows in frame.groupby("placement", sort=False):
         x, middle, low, high = spread(rows, "layer", column)
         band(ax, placement, x, low, high, placement)
         curve(ax, placement, x, middle, term(placement, "\n"), placement)
-        closed_form(ax, placement, rows, "layer", named=not values)
+        closed_form(ax, placement, rows, "layer", named=named and not values)
         values[placement] = middle[-1] / middle[0]
     return values
 

@@ -205,6 +205,9 @@ def training_curves(frame, ax):
     """Training loss against steps, per placement, smoothed over 20 steps; the band spans the seeds."""
     steps = frame["step"].max()
     setup(ax, ("训练步数", "training step"), LOSS, (0, steps), (2.0, 5.0))
+    if "unigram" in frame:
+        words = text("只用字符频率", "character frequencies only", " ")
+        level(ax, "unigram", frame["unigram"].iloc[0], words, below=True)
     ends = {}
     for placement, rows in frame.groupby("placement", sort=False):
         smooth = rows.pivot(index="step", columns="seed", values="loss").rolling(20, min_periods=1).mean()
