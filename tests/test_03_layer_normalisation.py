@@ -502,7 +502,7 @@ def test_titles_say_what_the_frames_hold(chapter):
     assert f"skewness still {skew:.1f}" in titles(drawings.before_and_after, chapter["shapes"](), **two)
     assert "largest gradient 311" in titles(drawings.eps_place, chapter["sizes"](), **two)
     cube = titles(drawings.statistics_cube, chapter["shared"]("batch_norm"))
-    assert "12 elements decide y: 8 in other samples, 2 at later positions" in cube
+    assert "12 elements affect y: 8 in other samples, 2 at later positions" in cube
     growth = chapter["weight_growth"]()
     end = growth[growth["here"] & (growth["step"] == 200)]["effective_rate"].mean()
     assert canvas.number(end) in titles(drawings.weight_growth, growth, **two)

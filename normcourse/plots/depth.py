@@ -9,8 +9,8 @@ from .common import LAYER, LOSS, per_placement, recorded
 RELATIVE = ("相对改变量", "relative update")
 DIFFERENCE = ("相对差异", "relative difference")
 ANGLES = {
-    "cosine": ("与上一层的夹角：", "angle to the layer before:"),
-    "cosine_to_input": ("与输入的夹角：", "angle to the input:"),
+    "cosine": ("与上一层：", "to the layer before:"),
+    "cosine_to_input": ("与输入：", "to the input:"),
 }
 EDITS = {
     "drop": ("去掉第 {0} 层", "without layer {0}", "去掉的是第几层", "layer left out"),
@@ -54,7 +54,7 @@ def layer_updates(frame, axes):
     depth, angle = frame["layer"].max(), frame["angle"].iloc[0]
     setup(left, LAYER, RELATIVE, (1, 100), (0.01, 3), "log", "log")
     per_placement(frame.assign(theory=frame["theory_update"]), left, "relative_update", named=depth >= 20)
-    setup(right, LAYER, ("角度（度）", "degrees"), (1, 100), (0, 100), xscale="log")
+    setup(right, LAYER, ("夹角（度）", "angle (degrees)"), (1, 100), (0, 100), xscale="log")
     degrees = np.degrees(np.arccos(frame[[angle, f"theory_{angle}"]].clip(-1, 1)))
     turned = frame.assign(degrees=degrees[angle], theory=degrees[f"theory_{angle}"])
     per_placement(turned, right, "degrees", named=False)

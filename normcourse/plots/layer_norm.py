@@ -48,8 +48,9 @@ def before_and_after(frame, axes):
         mean, std = _signed(values.mean(), 2), values.std()
         ax.set_title(f"{text(zh, en, ' ')}  μ = {mean}, σ = {std:.2f}\n{shape}", fontsize=11.5)
         outside = np.abs(values) > reach
-        words = text(f"图外 {outside.sum()} 个，最远", f"{outside.sum()} outside, up to", " ")
-        words = f"{words} {np.abs(values).max():.0f} →" if outside.any() else ""
+        words = text(f"图外 {outside.sum()} 个，最远", f"{outside.sum()} outside, as far as", " ")
+        furthest = values[np.abs(values).argmax()]
+        words = f"{words} {_signed(furthest, 0)}{' →' if furthest > 0 else ''}" if outside.any() else ""
         note(ax, "outside", 0.98 * reach, 0.93 * top, words, VERMILLION, ha="right")
     theory(axes[1], "normal", z, normal, "N(0, 1)", at=1.0)
 
@@ -255,7 +256,7 @@ def statistics_cube(frame, ax):
     later = ((others["batch"] == here["batch"]) & (others["position"] > here["position"])).sum()
     name = term(frame["norm"].iloc[0], " ")
     zh = f"{len(others)} 个元素决定 y：{elsewhere} 个在别的样本里，{later} 个在后面的位置上"
-    en = f"{len(others)} elements decide y: {elsewhere} in other samples, {later} at later positions"
+    en = f"{len(others)} elements affect y: {elsewhere} in other samples, {later} at later positions"
     ax.set_title(f"{name}\n{text(zh, en)}", fontsize=11.5)
 
 

@@ -45,7 +45,7 @@ def recentring(frame, axes):
     note(left, "rms_norm", -3.9, 0.34, "RMSNorm", ORANGE)
     gap, mean = np.abs(values["rms_norm"] - values["layer_norm"]).max(), values["rms_norm"].mean()
     if recentre:
-        finding(left, f"减去均值：最大差别 {gap:.4f}", f"mean subtracted: they differ by {gap:.4f}")
+        finding(left, f"减去均值：最大差别 {gap:.4f}", f"mean subtracted: max difference {gap:.4f}")
     else:
         mean = _signed(mean, 2)
         finding(left, f"RMSNorm 输出的均值 {mean}", f"mean of RMSNorm's output: {mean}")
@@ -183,7 +183,7 @@ def rotation(frame, ax):
         closed_form(ax, norm, rows, "position", named=norm == "layer_norm")
         values.append(f"{NORM_NAMES[norm]} {number(rows.loc[rows['position'] == here, 'difference'].iloc[0])}")
     ax.axvline(here, color=GREY, linewidth=1.2)
-    zh, en = f"位置 {here}，先转与后转相差：", f"Position {here}, the order matters by:"
+    zh, en = f"位置 {here}，先转与后转相差：", f"Position {here}, the order changes the result by:"
     ax.set_title(text(zh, en, " ") + "\n" + "   ".join(values))
 
 
