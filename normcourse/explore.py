@@ -3,6 +3,7 @@
 Why it is fast: the figure is made once and its artists are moved (`canvas`); the picture goes to the browser as PNG
 bytes in a core `ipywidgets.Image`; and while nobody waits, a background thread computes and draws the positions next
 to the slider that moved last, so that a step only sends bytes. The thread leaves the kernel free for other cells.
+Importing this module limits torch to one thread.
 """
 
 import atexit
@@ -20,6 +21,10 @@ import torch
 
 from . import canvas
 from .i18n import TERMS, language, on_language_change, term, text, widget_bundle
+
+# The networks of the course are too small to gain from a second thread, and where the learner's cell, drawing ahead and
+# the browser share two cores, threads that wait for each other made cells ten times slower.
+torch.set_num_threads(1)
 
 FRAMES_KEPT = 300  # per explorer; a frame is about 40 kB
 AHEAD = (1, 2, -1, 3, 4, 5, 6, -2)  # positions drawn ahead, in units of the last step

@@ -11,6 +11,7 @@ A time is taken in the browser: from the key or mouse event to the first frame p
 import argparse
 import datetime
 import importlib.metadata
+import itertools
 import platform
 import random
 import statistics
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import nbformat
 
-from .browser import Notebook, chromium, jupyterlab
+from .browser import Notebook, chromium, jupyterlab, room
 from .build_notebooks import read, sources
 
 PLAIN = """
@@ -87,10 +88,16 @@ class Timed:
     def steps(self, count, pause=200):
         if not self.box.locator(".noUi-handle").count():
             return self.choices(count, pause)
-        self.box.locator(".noUi-handle").first.focus()
-        keys = ["ArrowRight"] * 5 + ["ArrowLeft"] * 5
-        self.act(lambda: self.page.keyboard.press("ArrowRight"), 1500)
-        return [self.act(lambda k=keys[i % 10]: self.page.keyboard.press(k), pause) for i in range(count)]
+        handle = self.box.locator(".noUi-handle").first
+        handle.focus()
+        there, back = room(handle)
+        low, high = (float(handle.get_attribute(f"aria-value{end}")) for end in ("min", "max"))
+        steps = 5 if high - low > 10 else 2  # short sliders have few positions
+        keys = [there] * steps + [back] * steps
+        for key in (there, back):
+            self.act(lambda k=key: self.page.keyboard.press(k), 1500)
+        sequence = itertools.islice(itertools.cycle(keys), count)
+        return [self.act(lambda k=key: self.page.keyboard.press(k), pause) for key in sequence]
 
     def choices(self, count, pause):
         """The same for an explorer that has only choices: to the second value of the first one, and back."""

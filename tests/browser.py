@@ -129,3 +129,9 @@ def pixels(explorer):
             const hash = await crypto.subtle.digest('SHA-1', data);
             return Array.from(new Uint8Array(hash)).join() }"""
     )
+
+
+def room(handle):
+    """The arrow key that leads a slider's handle away from its nearer end, and the one that leads back."""
+    low, high, now = (float(handle.get_attribute(f"aria-value{name}")) for name in ("min", "max", "now"))
+    return ("ArrowLeft", "ArrowRight") if now > (low + high) / 2 else ("ArrowRight", "ArrowLeft")

@@ -5,7 +5,7 @@ import shutil
 import nbformat
 import pytest
 
-from .browser import Notebook, chromium, jupyterlab, pixels
+from .browser import Notebook, chromium, jupyterlab, pixels, room
 from .build_notebooks import NOTEBOOKS, sources
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def test_notebook_in_jupyterlab(source, lab, artefacts):
                 continue
             before = pixels(explorer)
             handles.first.focus()
-            page.keyboard.press("ArrowRight")
+            page.keyboard.press(room(handles.first)[0])
             changed = wait_until(page, lambda e=explorer, b=before: pixels(e) != b)
             assert changed, f"explorer {number} does not answer the arrow key"
             notebook.screenshot(artefacts / f"{source.stem}_explorer_{number}.png", of=explorer)

@@ -19,7 +19,7 @@ def per_placement(frame, ax, column, named=True):
         band(ax, placement, x, low, high, placement)
         curve(ax, placement, x, middle, term(placement, "\n"), placement)
         closed_form(ax, placement, rows, "layer", named=named and not values)
-        values[placement] = middle[-1] / middle[0]
+        values[placement] = middle[-1] / middle[0] if middle[0] else float("nan")
     return values
 
 

@@ -9,7 +9,7 @@ from .common import LAYER, LOSS, per_placement, recorded
 RELATIVE = ("相对改变量", "relative update")
 DIFFERENCE = ("相对差异", "relative difference")
 ANGLES = {
-    "cosine": ("与上一层：", "to the layer before:"),
+    "cosine": ("与上一层：", "one layer back:"),
     "cosine_to_input": ("与输入：", "to the input:"),
 }
 EDITS = {
@@ -41,7 +41,8 @@ def stream_variance(frame, ax):
     parts = []
     for placement in frame["placement"].unique():
         before, after = means[placement][depth - late], means[placement][depth]
-        parts.append(f"{term(placement, '/')} {number(after)} (×{(after / before) ** (1 / late):.2f})")
+        factor = f" (×{(after / before) ** (1 / late):.2f})" if before else ""
+        parts.append(f"{term(placement, '/')} {number(after)}{factor}")
     heading = text(
         f"第 {depth} 层的方差（末 {late} 层每层倍数）：", f"Variance at layer {depth} (factor per layer):", " "
     )

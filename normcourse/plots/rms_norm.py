@@ -83,7 +83,8 @@ def mean_share(frame, ax):
         mean = groups.mean()
         band(ax, norm, mean.index, groups.min(), groups.max(), color=colour)
         curve(ax, norm, mean.index, mean, NORM_NAMES[norm], color=colour, marker=marker, markevery=1)
-        last.append(f"{NORM_NAMES[norm]} {mean.iloc[-1]:.2%}")
+        low, high = (f"{value:.1%}" for value in (groups.min().iloc[-1], groups.max().iloc[-1]))
+        last.append(f"{NORM_NAMES[norm]} {low}" + f"–{high}" * (low != high))
     zh, en = f"第 {step} 步，最后一层均值的占比：", f"Step {step}, the mean's share in the last layer:"
     ax.set_title(text(zh, en, " ") + "\n" + "   ".join(last))
 
