@@ -68,9 +68,8 @@ def _draw_block(steps, ax, colour):
         words = steps["operation"][i].replace("norm", text("归一化", "norm", " "))
         words = words.replace("alpha", "α").replace("scale", "λ")
         ax.text(*spot_of, f"{words}\n{number(variance)}", ha="center", va="center", fontsize=10, bbox=box, zorder=5)
-    ax.text(
-        1.6, -0.85, text("数字和线宽：方差", "numbers, widths: variance", "\n"), fontsize=9.5, ha="right", va="bottom"
-    )
+    words = text("数字和线宽：方差", "numbers, line widths: variance", "\n")
+    ax.text(1.6, -0.85, words, fontsize=9.5, ha="right", va="bottom")
 
 
 def gradient_profiles(frame, ax):
