@@ -73,7 +73,7 @@ class Explorer:
         self.fallback, self.alt = canvas.small_png(self.figure), canvas.alt_text(self.figure)
         self.status = ipywidgets.HTML()
         panel = ipywidgets.Box(
-            [c.panel for c in self.controls.values()], layout={"flex_flow": "row wrap", "max_width": "62em"}
+            [c.panel for c in self.controls.values()], layout={"flex_flow": "row wrap", "max_width": "66em"}
         )
         self.widget = ipywidgets.VBox([panel, self.status, self.image])
         for name, control in self.controls.items():
@@ -221,8 +221,8 @@ class Control:
             self.values = None
             self.count = math.floor((widget.max - widget.min) / widget.step + 1e-9) + 1
             self.widget.value = self.start = self.at(self.index(widget.value))  # on the grid of its steps
-        widget.style = {"description_width": "10em"}
-        widget.layout = {"width": "26em"}
+        widget.style = {"description_width": "12em"}
+        widget.layout = {"width": "28em"}
         self.reset = ipywidgets.Button(icon="undo", layout={"width": "2.4em", "padding": "0"})
         self.reset.on_click(lambda _: setattr(self.widget, "value", self.start))
         self.panel = ipywidgets.HBox([widget, self.reset], layout={"margin": "0 1.5em 0 0"})

@@ -34,7 +34,7 @@ def gaussian_moments(activation, q):
 def gaussian_difference(activation, q, correlation):
     """E (φ(√q z) − φ(√q z'))² for two standard normals z and z' of this correlation, q > 0.
 
-    For ReLU the closed form of Cho & Saul, "Kernel Methods for Deep Learning" (2009), equation 1 with n = 1; else a
+    For ReLU the closed form of Cho & Saul, "Kernel Methods for Deep Learning" (2009), for order n = 1; else a
     quadrature.
     """
     correlation = min(max(correlation, -1.0), 1.0)

@@ -115,7 +115,8 @@ class Timed:
             return []
         track = self.box.locator(".noUi-base").first.bounding_box()
         draw = random.Random(0)
-        spots = [draw.uniform(0.02, 0.3) if i % 2 else draw.uniform(0.7, 0.98) for i in range(count)]
+        far_left = room(self.box.locator(".noUi-handle").first)[0] == "ArrowLeft"  # to the other half, then back
+        spots = [draw.uniform(0.02, 0.3) if i % 2 != far_left else draw.uniform(0.7, 0.98) for i in range(count)]
         times = []
         for spot in spots:
             x, y = track["x"] + spot * track["width"], track["y"] + track["height"] / 2

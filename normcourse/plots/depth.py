@@ -44,7 +44,7 @@ def stream_variance(frame, ax):
         factor = f" (×{(after / before) ** (1 / late):.2f})" if before else ""
         parts.append(f"{term(placement, '/')} {number(after)}{factor}")
     heading = text(
-        f"第 {depth} 层的方差（末 {late} 层每层倍数）：", f"Variance at layer {depth} (factor per layer):", " "
+        f"第 {depth} 层的方差（末 {late} 层每层倍数）：", f"Variance at layer {depth} (per layer, last {late}):", " "
     )
     ax.set_title(heading + "\n" + "    ".join(parts))
 
@@ -160,7 +160,7 @@ def read_layers(frame, ax):
 
 def rewired_curves(frame, ax):
     """Loss after 0, 10, 50 and 200 further steps of a network whose wiring was changed, beside two others; recorded."""
-    setup(ax, ("改线之后的训练步数", "steps after the change"), LOSS, (0, 200), (2.0, 4.8))
+    setup(ax, ("改接法之后的训练步数", "steps after the change"), LOSS, (0, 200), (2.0, 4.8))
     steps = [0, 10, 50, 175]
     names = {
         "switched": ("改了接法", "wiring changed"),

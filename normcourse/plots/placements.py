@@ -54,7 +54,7 @@ def _draw_block(steps, ax, colour):
     ax.set_axis_off()
     ax.set_xlim(-0.6, 1.6)
     ax.set_ylim(-0.9, 4.9)
-    arrow = {"arrowstyle": "-|>", "color": colour, "shrinkA": 19, "shrinkB": 19, "mutation_scale": 14}
+    arrow = {"arrowstyle": "-|>", "color": colour, "shrinkA": 20, "shrinkB": 24, "mutation_scale": 14}
     for i, (spot_of, variance) in enumerate(zip(spot.values(), steps["variance"])):
         arrow["linewidth"] = np.clip(1.2 + 2.2 * np.log10(1 + variance), 0.6, 9)
         for j in range(i + 1, last + 1):
