@@ -1,6 +1,6 @@
 """What several drawings share: names of axes, and curves with their band and closed form per placement."""
 
-from ..canvas import band, curve, spread, text, theory
+from ..canvas import GREY, band, curve, level, spread, text, theory
 from ..i18n import term
 
 LAYER = ("第几层", "layer")
@@ -8,19 +8,35 @@ LOSS = ("损失（nat）", "loss (nats)")
 GRADIENT = ("梯度范数", "gradient norm")
 
 
-def per_placement(frame, ax, column, named=True):
-    """A curve with its band and closed form for every placement; gives how many times its first value each ends at.
+def per_placement(frame, ax, column, x="layer", named=True):
+    """A curve with its band and closed form for every placement.
 
-    named: write "theory" on the first closed form.
+    Args: column: what is drawn, against column x. named: write "theory" on the first closed form.
+    Returns: {placement: (x, mean over the seeds)}.
     """
-    values = {}
+    lines = {}
     for placement, rows in frame.groupby("placement", sort=False):
-        x, middle, low, high = spread(rows, "layer", column)
+        at, middle, low, high = spread(rows, x, column)
+        band(ax, placement, at, low, high, placement)
+        curve(ax, placement, at, middle, term(placement, "\n"), placement)
+        closed_form(ax, placement, rows, x, named=named and not lines)
+        lines[placement] = at, middle
+    return lines
+
+
+def against_the_whole(frame, ax, here):
+    """Loss of trained networks with a layer changed, per placement, over that of the whole network (`layer` 0); `here`
+    is marked. Returns: the losses without and with the change there, in words."""
+    parts = []
+    for placement, rows in frame.groupby("placement", sort=False):
+        whole = rows.loc[rows["layer"] == 0, "loss"].mean()
+        x, middle, low, high = spread(rows[rows["layer"] > 0], "layer", "loss")
         band(ax, placement, x, low, high, placement)
-        curve(ax, placement, x, middle, term(placement, "\n"), placement)
-        closed_form(ax, placement, rows, "layer", named=named and not values)
-        values[placement] = middle[-1] / middle[0] if middle[0] else float("nan")
-    return values
+        curve(ax, placement, x, middle, term(placement, "\n"), placement, markevery=1)
+        level(ax, f"whole {placement}", whole, text("完整网络", "whole networks", " ") if not parts else None)
+        parts.append(f"{term(placement, '/')} {whole:.2f} → {middle[here - 1]:.2f}")
+    ax.axvline(here, color=GREY, linewidth=8, alpha=0.25)
+    return "   ".join(parts)
 
 
 def recorded():

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..canvas import GREY, STYLES, band, curve, finding, level, note, number, setup, spread, text
 from ..i18n import TERMS, term
-from .common import LAYER, LOSS, per_placement, recorded
+from .common import LAYER, LOSS, against_the_whole, per_placement, recorded
 
 RELATIVE = ("相对改变量", "relative update")
 DIFFERENCE = ("相对差异", "relative difference")
@@ -117,17 +117,10 @@ def edited_layers(frame, ax):
     layers = frame["depth"].iloc[0]
     setup(ax, axis, LOSS, (0.5, layers + 0.5), (2.3, 2.8))
     last = frame["layer"].max()
-    here, parts = min(here, last), []
-    for placement, rows in frame.groupby("placement", sort=False):
-        whole = rows.loc[rows["layer"] == 0, "loss"].mean()
-        x, middle, low, high = spread(rows[rows["layer"] > 0], "layer", "loss")
-        band(ax, placement, x, low, high, placement)
-        curve(ax, placement, x, middle, term(placement, "\n"), placement, markevery=1)
-        level(ax, f"whole {placement}", whole, text("完整网络", "whole networks", " ") if not parts else None)
-        parts.append(f"{term(placement, '/')} {whole:.2f} → {middle[here - 1]:.2f}")
-    ax.axvline(here, color=GREY, linewidth=8, alpha=0.25)
+    here = min(here, last)
+    losses = against_the_whole(frame, ax, here)
     heading = text(f"{zh.format(here, here + 1)}，损失：", f"loss {en.format(here, here + 1)}:", " ")
-    ax.set_title(heading + "\n" + "    ".join(parts))
+    ax.set_title(heading + "\n" + losses)
 
 
 def read_layers(frame, ax):

@@ -20,7 +20,7 @@ from ..canvas import (
     theory,
 )
 from ..i18n import term
-from .common import GRADIENT, LAYER, LOSS, closed_form, per_placement, recorded
+from .common import GRADIENT, LAYER, LOSS, against_the_whole, closed_form, per_placement, recorded
 
 
 def one_layer(frame, ax):
@@ -47,7 +47,7 @@ def gradient_flow(frame, ax):
     back = ("距输出的层数", "layers back from the output")
     setup(ax, back, GRADIENT, (0, 200 if several else 100), (1e-20, 1e20) if several else (1e-24, 1e8), "log")
     frame = frame.assign(layer=depth - frame["layer"]).sort_values("layer", kind="stable")
-    left = per_placement(frame, ax, "gradient_norm")
+    left = {p: y[-1] / y[0] for p, (_, y) in per_placement(frame, ax, "gradient_norm").items()}
     if several:
         each = "  ".join(f"{term(placement, '/')} {number(value)}" for placement, value in left.items())
         ax.set_title(text(f"往回走 {depth} 层，梯度还剩：", f"{depth} layers back, what is left:", " ") + f"\n{each}")
@@ -64,8 +64,8 @@ def variance_growth(frame, ax):
     """Variance of the stream at each layer, per placement, over its closed form."""
     depth = frame["layer"].max()
     setup(ax, LAYER, ("方差", "variance"), (0, 100), (1e-4, 1e32), "log")
-    last = per_placement(frame, ax, "variance")
-    value = number(last["residual"])
+    _, variance = per_placement(frame, ax, "variance")["residual"]
+    value = number(variance[-1] / variance[0])
     finding(
         ax,
         f"{depth} 个残差块之后，方差是输入的 {value} 倍",
@@ -222,14 +222,6 @@ def layer_drops(frame, ax):
     """Loss of trained networks with one layer left out, per placement; the layer in column `here` is marked."""
     here = int(frame["here"].iloc[0])
     setup(ax, ("去掉的是第几层", "layer left out"), LOSS, (0.5, frame["layer"].max() + 0.5), (2, 6))
-    parts = []
-    for placement, rows in frame.groupby("placement", sort=False):
-        whole = rows.loc[rows["layer"] == 0, "loss"].mean()
-        x, middle, low, high = spread(rows[rows["layer"] > 0], "layer", "loss")
-        band(ax, placement, x, low, high, placement)
-        curve(ax, placement, x, middle, term(placement, "\n"), placement, markevery=1)
-        level(ax, f"whole {placement}", whole, text("完整网络", "whole networks", " ") if not parts else None)
-        parts.append(f"{term(placement, '/')} {whole:.2f} → {middle[here - 1]:.2f}")
-    ax.axvline(here, color=GREY, linewidth=8, alpha=0.25)
+    losses = against_the_whole(frame, ax, here)
     heading = text(f"损失，完整网络 → 去掉第 {here} 层：", f"Loss, whole network → without layer {here}:", " ")
-    ax.set_title(heading + "\n" + "   ".join(parts))
+    ax.set_title(heading + "\n" + losses)

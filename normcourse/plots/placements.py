@@ -16,7 +16,7 @@ from ..canvas import (
     text,
 )
 from ..i18n import TERMS, language, term
-from .common import GRADIENT, LAYER, closed_form, recorded
+from .common import GRADIENT, LAYER, closed_form, per_placement, recorded
 
 DEPTH = ("层数", "depth (layers)")
 
@@ -76,13 +76,8 @@ def gradient_profiles(frame, ax):
     """Gradient norm of every block's weights at initialisation, per placement, over its closed form."""
     depth = int(frame["layer"].max())
     setup(ax, LAYER, ("权重的梯度范数", "gradient norm, weights"), (0, 100), (1e-2, 1e3), "log")
-    parts = []
-    for placement, rows in frame.dropna(subset="weight_gradient_norm").groupby("placement", sort=False):
-        x, middle, low, high = spread(rows, "layer", "weight_gradient_norm")
-        band(ax, placement, x, low, high, placement)
-        curve(ax, placement, x, middle, term(placement, "\n"), placement)
-        closed_form(ax, placement, rows, "layer", named=not parts)
-        parts.append(f"{_short(placement)} {number(middle[0] / middle[-1])}")
+    lines = per_placement(frame.dropna(subset="weight_gradient_norm"), ax, "weight_gradient_norm")
+    parts = [f"{_short(placement)} {number(y[0] / y[-1])}" for placement, (_, y) in lines.items()]
     heading = text(f"{depth} 层，首层梯度/末层梯度：", f"{depth} layers, gradient at the first / the last:", " ")
     ax.set_title(heading + "\n" + "   ".join(parts))
 
@@ -93,23 +88,15 @@ def last_layer(frame, axes):
     left, right = axes
     setup(left, DEPTH, ("末层权重的梯度范数", "gradient norm, last weights"), (2, 128), (0.05, 30), "log", "log")
     setup(right, DEPTH, ("梯度 × 末层 σ", "gradient × σ of final stream"), (2, 128), (0.05, 30), "log", "log")
-    parts = []
-    for placement, rows in frame.groupby("placement", sort=False):
-        x, middle, low, high = spread(rows, "depth", "weight_gradient_norm")
-        band(left, placement, x, low, high, placement)
-        curve(left, placement, x, middle, term(placement, "\n"), placement, markevery=1)
-        closed_form(left, placement, rows, "depth", named=not parts)
-        parts.append(f"{_short(placement)} {_signed(slope(x, middle), 2)}")
-        if placement != "post_norm":
-            scaled = rows.assign(scaled=rows["weight_gradient_norm"] * rows["sigma"])
-            x, middle, low, high = spread(scaled, "depth", "scaled")
-            band(right, placement, x, low, high, placement)
-            curve(right, placement, x, middle, term(placement, "\n"), placement, markevery=1)
-            product = _signed(slope(x, middle), 2)
-            finding(right, f"乘上 σ：斜率 {product}", f"times σ: slope {product}")
+    lines = per_placement(frame, left, "weight_gradient_norm", "depth")
+    scaled = frame.assign(scaled=frame["weight_gradient_norm"] * frame["sigma"]).drop(columns="theory")
+    for line in per_placement(scaled[scaled["placement"] != "post_norm"], right, "scaled", "depth").values():
+        product = _signed(slope(*line), 2)
+        finding(right, f"乘上 σ：斜率 {product}", f"times σ: slope {product}")
     for ax in axes:
         ax.set_xticks([2, 8, 32, 128], ["2", "8", "32", "128"])
         ax.minorticks_off()
+    parts = [f"{_short(placement)} {_signed(slope(*line), 2)}" for placement, line in lines.items()]
     left.set_title(text("16 层以上的斜率", "slope from 16 layers on", " ") + "\n" + "  ".join(parts))
 
 
@@ -191,13 +178,8 @@ def amplification(frame, ax):
     setup(ax, DEPTH, ("放大倍数", "amplification"), (4, 64), (0.1, 1e6), "log", "log")
     ax.set_xticks([4, 8, 16, 32, 64], ["4", "8", "16", "32", "64"])
     ax.minorticks_off()
-    parts = []
-    for placement, rows in frame.groupby("placement", sort=False):
-        x, middle, low, high = spread(rows, "depth", "amplification")
-        band(ax, placement, x, low, high, placement)
-        curve(ax, placement, x, middle, term(placement, "\n"), placement, markevery=1)
-        closed_form(ax, placement, rows, "depth", named=not parts)
-        parts.append(f"{_short(placement)} {_signed(slope(x, middle, 4), 1)}")
+    lines = per_placement(frame, ax, "amplification", "depth")
+    parts = [f"{_short(placement)} {_signed(slope(*line, 4), 1)}" for placement, line in lines.items()]
     ax.set_title(text("随层数增长的指数", "Exponent of the growth with depth", " ") + "\n" + "   ".join(parts))
 
 
