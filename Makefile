@@ -4,6 +4,7 @@ BIN    := $(VENV)/bin
 LAB    := $(VENV)/.lab
 TEST   := $(VENV)/.test
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+SOLUTIONS := $(wildcard solutions/*/*.ipynb)
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*##/\1\t/' | expand -t 20
@@ -13,7 +14,7 @@ lab: $(LAB)      ## open the course in JupyterLab (sets up everything on first u
 
 test: $(TEST) $(VENV)/.browser lint   ## everything that guards the course: about 10 minutes
 	$(BIN)/pytest tests --artefacts artefacts
-	$(BIN)/pytest --nbval --nbval-cell-timeout 120 -p no:cacheprovider $(NOTEBOOKS)
+	$(BIN)/pytest --nbval --nbval-cell-timeout 120 -p no:cacheprovider $(NOTEBOOKS) $(SOLUTIONS)
 
 check: $(TEST) lint   ## the quick inner loop: no browser, no notebook runs
 	$(BIN)/pytest tests -m "not slow" -q
@@ -23,6 +24,9 @@ lint: $(TEST)    ## ruff over code and notebooks
 
 notebooks: $(LAB)   ## run notebooks/source/*.md into notebooks/*.ipynb with outputs (ONLY=01 for one)
 	$(BIN)/python -m tests.build_notebooks $(ONLY)
+
+exercises: $(TEST)   ## run solutions/source/*.md into solutions/, and let nbgrader write exercises/ from them (ONLY=03 for one)
+	$(BIN)/python -m tests.build_exercises $(ONLY)
 
 html: $(TEST)    ## the notebooks as web pages in html/, to read without a kernel
 	$(BIN)/jupyter nbconvert --to html --TemplateExporter.extra_template_basedirs=notebooks --template html_template --output-dir html $(NOTEBOOKS)
@@ -62,5 +66,5 @@ $(VENV)/.browser: $(TEST)
 	sh tests/install_browser.sh
 	@touch $@
 
-.PHONY: help lab test check lint notebooks html record bench-sliders bench-import font clean
+.PHONY: help lab test check lint notebooks exercises html record bench-sliders bench-import font clean
 .DEFAULT_GOAL := help

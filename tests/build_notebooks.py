@@ -37,9 +37,9 @@ def read(source):
     return notebook
 
 
-def execute(notebook, timeout=300):
+def execute(notebook, timeout=300, folder=NOTEBOOKS):
     NotebookClient(
-        notebook, timeout=timeout, store_widget_state=False, resources={"metadata": {"path": NOTEBOOKS}}
+        notebook, timeout=timeout, store_widget_state=False, resources={"metadata": {"path": folder}}
     ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)

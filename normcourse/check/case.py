@@ -1,0 +1,388 @@
+"""What a graded task is made of, for the learner's check and for the instructor's hidden tests alike.
+
+    Task    one thing to write: the right answer, the cases to try, the mistakes people make
+    Case    one use of it: what goes in, and whether gradients are asked for
+    answer  uses a function or class as a case says and collects what comes back
+    compare says in words how an answer differs from the right one, or None
+
+Inputs are data: tensors, numbers, strings, None, `Function`s, and tuples or lists of these. So a case can be sent to
+another process, and the learner's code needs to see nothing else.
+"""
+
+import contextlib
+import sys
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.overrides import TorchFunctionMode
+
+# The relative error that rounding may leave, by the dtype of the result. In half precision: one rounding of a result
+# computed in fp32, or two in a row (as Llama does before the weight), but not a sum taken in half precision.
+ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1.5 * 2**-10, torch.bfloat16: 1.5 * 2**-8}
+
+FUNCTIONS = {
+    "linear": lambda x, weight: x @ weight.T,
+    "tanh": lambda x, weight: torch.tanh(x @ weight.T),
+    "relu": lambda x, weight: torch.relu(x @ weight.T),
+    "scale": lambda x, factor: x * factor,
+    "layer_norm": lambda x: F.layer_norm(x, x.shape[-1:]),
+    "rms_norm": lambda x: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6),
+    "identity": lambda x: x,
+}
+
+
+class Function:
+    """A function of x that a case hands to the learner's code: the name of one in `FUNCTIONS`, and its tensors."""
+
+    def __init__(self, kind, *tensors):
+        self.kind, self.tensors = kind, tensors
+
+    def __call__(self, x):
+        return FUNCTIONS[self.kind](x, *self.tensors)
+
+    def __repr__(self):
+        return f"Function({self.kind!r}, {len(self.tensors)} tensors)"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One use of a function, or of a class.
+
+    zh, en: what this case looks at.
+    inputs: name -> value, given by position in this order. The names are for messages only.
+    init: for a class, the arguments of its constructor; the inputs then go to the object it makes.
+    state: for a class, parameter name -> value, set before the call.
+    gradients: compare those of all floating inputs and parameters too, under a random cotangent made from `seed`.
+    rounding: relative error allowed, instead of that of `ROUNDING`.
+    dtype: of the results; without it that of the first floating input. Numbers are compared as numbers.
+    device: "meta" runs it without numbers: shapes, dtype and device only.
+    """
+
+    zh: str
+    en: str
+    inputs: dict
+    init: tuple | None = None
+    state: dict | None = None
+    gradients: bool = False
+    seed: int = 0
+    rounding: float | None = None
+    dtype: torch.dtype | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong version that people write, and what to tell somebody whose numbers are the same as its."""
+
+    wrong: object
+    zh: str
+    en: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to write.
+
+    name: the key, and what the cell's marker says: `# EXERCISE: name`.
+    right: the right function or class. It is called with all inputs in fp64.
+    cases: generator -> list of `Case`. The first is the plain definition: without it there are no points.
+    mistakes: the `Mistake`s, the likelier ones first.
+    without: names of torch functions and methods that must not be called, whatever their alias.
+    closed: files whose functions must not be called, such as `norms.__file__`.
+    points: what the task is worth.
+    seconds: for all cases together, in the judge.
+    """
+
+    name: str
+    right: object
+    cases: object
+    mistakes: tuple = ()
+    without: tuple = ()
+    closed: tuple = ()
+    points: int = 0
+    seconds: float = 5.0
+
+
+@dataclass
+class Answer:
+    """What came back.
+
+    results: a list of tensors. numbers: which of them were plain numbers. kind: what was returned, as in "2 tensors".
+    gradients: name -> tensor. changed: names of inputs that were written to. error: what was raised, `Type: message`.
+    """
+
+    results: list = field(default_factory=list)
+    numbers: list = field(default_factory=list)
+    kind: str = ""
+    gradients: dict = field(default_factory=dict)
+    changed: list = field(default_factory=list)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Why an answer is not the right one. where: "error", "kind", "shape", "dtype", "device", "values", "gradients" or
+    "changed"; wrong in the first of these that applies."""
+
+    where: str
+    zh: str
+    en: str
+
+
+class ForbiddenCall(Exception):
+    """The task is to be solved without what was called."""
+
+
+@contextlib.contextmanager
+def rules(task):
+    """Inside, calling what the task forbids raises `ForbiddenCall`, whatever name it goes by."""
+
+    class Without(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            name = getattr(function, "__name__", "").strip("_")
+            if name in task.without:
+                raise ForbiddenCall(name)
+            return function(*args, **(kwargs or {}))
+
+    def watch(frame, event, _):
+        if event == "call" and frame.f_code.co_filename in task.closed:
+            raise ForbiddenCall(f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}")
+
+    before = sys.getprofile()
+    if task.closed:
+        sys.setprofile(watch)  # of this thread only: explorers go on drawing in theirs
+    try:
+        with Without():
+            yield
+    finally:
+        sys.setprofile(before)
+
+
+def tensors(value, name="", found=None):
+    """The tensors in a value by name, those in a list as name[0], name[1] …, those in a `Function` alike."""
+    found = {} if found is None else found
+    if isinstance(value, torch.Tensor):
+        found[name] = value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            tensors(part, f"{name}.{key}" if name else key, found)
+    elif isinstance(value, (tuple, list, Function)):
+        for i, part in enumerate(value.tensors if isinstance(value, Function) else value):
+            tensors(part, f"{name}[{i}]", found)
+    return found
+
+
+def convert(value, change):
+    """The same value with `change` applied to each tensor in it."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: convert(part, change) for key, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(convert(part, change) for part in value)
+    if isinstance(value, Function):
+        return Function(value.kind, *(change(tensor) for tensor in value.tensors))
+    return value
+
+
+def answer(target, case, task=None):
+    """Use a function or class as the case says, under the rules of a task. What it raises becomes `Answer.error`."""
+
+    def fresh(tensor):
+        tensor = tensor.detach().clone().to(case.device)
+        return tensor.requires_grad_(case.gradients and tensor.is_floating_point())
+
+    inputs = convert(case.inputs, fresh)
+    leaves = tensors(inputs)
+    before = {name: tensor.detach().clone() for name, tensor in leaves.items()}
+    collected = Answer()
+    try:
+        with rules(task) if task else contextlib.nullcontext():
+            function = target if case.init is None else target(*case.init)
+        if case.state is not None:
+            leaves = leaves | _set_parameters(function, convert(case.state, fresh))
+        with rules(task) if task else contextlib.nullcontext():
+            returned = function(*inputs.values())
+        collected.kind = kind(returned)
+        results = [result for result, _ in flatten(returned)]
+        collected.results = [result.detach() for result in results]
+        collected.numbers = [number for _, number in flatten(returned)]
+        if case.gradients:
+            collected.gradients = _gradients(results, leaves, case.seed)
+    except Exception as error:  # also NotImplementedError of an unedited stub
+        collected.error = f"{type(error).__name__}: {error}"
+    if case.device != "meta":
+        unchanged = {
+            name: torch.equal(tensor.nan_to_num(), leaves[name].detach().nan_to_num())
+            for name, tensor in before.items()
+        }
+        collected.changed = [name for name, same in unchanged.items() if not same]
+    return collected
+
+
+def right_answer(task, case):
+    """What should come back: the task's own answer, computed in fp64."""
+    wide = lambda tensor: tensor.double() if tensor.is_floating_point() else tensor  # noqa: E731
+    exact = replace(case, inputs=convert(case.inputs, wide), state=convert(case.state, wide))
+    return answer(task.right, exact)
+
+
+def flatten(returned):
+    """What came back as a list of (tensor, whether it is a number): numbers become fp64 tensors without dimensions, and
+    a list of numbers one tensor."""
+    if isinstance(returned, torch.Tensor):
+        return [(returned, False)]
+    if isinstance(returned, (bool, int, float)):
+        return [(torch.tensor(float(returned), dtype=torch.float64), True)]
+    if hasattr(returned, "__array__"):
+        return [(torch.as_tensor(returned), False)]
+    if isinstance(returned, (tuple, list)):
+        parts = [pair for part in returned for pair in flatten(part)]
+        if isinstance(returned, list) and parts and all(number for _, number in parts):
+            return [(torch.stack([tensor for tensor, _ in parts]), True)]
+        return parts
+    raise TypeError(f"returned {kind(returned)}; expected tensors or numbers")
+
+
+def kind(returned):
+    """In words what a function returned: "tensor", "number", "3 tensors", "NoneType" …"""
+    if isinstance(returned, torch.Tensor):
+        return "tensor"
+    if isinstance(returned, (bool, int, float)):
+        return "number"
+    if isinstance(returned, (tuple, list)):
+        kinds = {kind(part) for part in returned}
+        return f"{len(returned)} {kinds.pop()}s" if len(kinds) == 1 else f"{type(returned).__name__} of {len(returned)}"
+    return type(returned).__name__
+
+
+def compare(got, want, case):
+    """None if `got` is right, else the first `Difference` from `want`, the answer in fp64."""
+    if got.error is not None:
+        return Difference("error", f"出错了：{got.error}", f"it raised {got.error}")
+    if want.error is not None:
+        raise RuntimeError(f"the task's own answer fails on the case “{case.en}”: {want.error}")
+    if len(got.results) != len(want.results):
+        return Difference(
+            "kind", f"返回了 {got.kind}，应为 {want.kind}", f"it returned {got.kind}; expected {want.kind}"
+        )
+    for index, (mine, exact, number) in enumerate(zip(got.results, want.results, want.numbers)):
+        which_zh, which_en = (
+            (f"第 {index + 1} 个结果", f"result {index + 1}") if len(want.results) > 1 else ("结果", "the result")
+        )
+        if mine.shape != exact.shape and not (number and mine.numel() == exact.numel()):
+            given, due = tuple(mine.shape), tuple(exact.shape)
+            return Difference(
+                "shape", f"{which_zh}的形状是 {given}，应为 {due}", f"{which_en} has shape {given}; expected {due}"
+            )
+        expected = case.dtype or _first_dtype(case)
+        if not number and exact.is_floating_point() and expected is not None and mine.dtype != expected:
+            return Difference(
+                "dtype",
+                f"{which_zh}是 {mine.dtype}，应为 {expected}",
+                f"{which_en} is {mine.dtype}; expected {expected}",
+            )
+        if mine.device.type != case.device:
+            zh, en = (
+                f"{which_zh}在 {mine.device} 上，输入在 {case.device} 上",
+                f"{which_en} is on {mine.device}, the input on {case.device}",
+            )
+            return Difference("device", zh, en)
+        if case.device == "meta":
+            continue
+        wrong = _difference(mine.reshape(exact.shape), exact, case.rounding)
+        if wrong:
+            return Difference("values", f"{which_zh}的数值不对：{wrong[0]}", f"{which_en} is off: {wrong[1]}")
+    for name, exact in want.gradients.items():
+        mine = got.gradients.get(name)
+        if mine is None or mine.shape != exact.shape:
+            return Difference("gradients", f"{name} 没有梯度", f"{name} gets no gradient")
+        wrong = _difference(mine, exact, case.rounding)
+        if wrong:
+            return Difference(
+                "gradients", f"{name} 的梯度不对：{wrong[0]}", f"the gradient of {name} is off: {wrong[1]}"
+            )
+    if got.changed:
+        names = ", ".join(got.changed)
+        return Difference("changed", f"你的代码改写了输入 {names}", f"your code writes to its input {names}")
+    return None
+
+
+def same_answer(one, other):
+    """Whether two answers are the same up to rounding: then they come from the same formula."""
+    if one.error is not None or other.error is not None:
+        return one.error == other.error
+    if one.changed != other.changed or set(one.gradients) != set(other.gradients):
+        return False
+    if len(one.results) != len(other.results):
+        return False
+    pairs = [*zip(one.results, other.results), *((one.gradients[n], other.gradients[n]) for n in one.gradients)]
+    return all(
+        a.shape == b.shape
+        and a.dtype == b.dtype
+        and a.device == b.device
+        and (a.is_meta or _difference(a, b.double(), 1e-5 if a.dtype == torch.float32 else None) is None)
+        for a, b in pairs
+    )
+
+
+def _set_parameters(module, state):
+    """Put the leaves of `state` in the place of the module's parameters, and return them by name."""
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"the class makes a {type(module).__name__}; expected a torch.nn.Module")
+    known = dict(module.named_parameters())
+    if set(known) != set(state):
+        raise AttributeError(f"the parameters are {sorted(known)}; expected {sorted(state)}")
+    for name, tensor in state.items():
+        if known[name].shape != tensor.shape:
+            raise ValueError(
+                f"the parameter {name} has shape {tuple(known[name].shape)}; expected {tuple(tensor.shape)}"
+            )
+        *path, last = name.split(".")
+        owner = module.get_submodule(".".join(path))
+        owner._parameters[last] = torch.nn.Parameter(tensor.detach(), requires_grad=tensor.requires_grad)
+    return dict(module.named_parameters())
+
+
+def _gradients(results, leaves, seed):
+    generator = torch.Generator().manual_seed(seed)
+    total = 0.0
+    for result in results:
+        cotangent = torch.randn(result.shape, generator=generator, dtype=torch.float64)
+        if result.requires_grad:
+            total = total + (result.double() * cotangent).sum()
+    floating = {name: leaf for name, leaf in leaves.items() if leaf.requires_grad}
+    if not isinstance(total, torch.Tensor):
+        return {name: torch.zeros_like(leaf) for name, leaf in floating.items()}
+    gradients = torch.autograd.grad(total, [*floating.values()], allow_unused=True)
+    return {n: torch.zeros_like(leaf) if g is None else g for (n, leaf), g in zip(floating.items(), gradients)}
+
+
+def _first_dtype(case):
+    return next((t.dtype for t in tensors(case.inputs).values() if t.is_floating_point()), None)
+
+
+def _difference(mine, exact, rounding):
+    """None, or the place where two tensors differ most, in both languages."""
+    if not exact.is_floating_point():
+        return None if torch.equal(mine.to(exact.dtype), exact) else ("", "")
+    if rounding is None:
+        rounding = ROUNDING.get(mine.dtype, ROUNDING[torch.float64])
+    mine, half = mine.double(), mine.dtype in (torch.float16, torch.bfloat16)
+    finite = exact.isfinite()
+    if not torch.equal(mine.isfinite(), finite) or not torch.equal(mine.isnan(), exact.isnan()):
+        worst = (mine.isfinite() != finite).long().flatten().argmax().item() if exact.dim() else 0
+    else:
+        size = exact[finite].abs().max().item() if finite.any() else 0.0
+        elementwise = rounding * exact.abs() + ROUNDING[torch.float32] * size
+        allowed = elementwise if half else exact.new_full(exact.shape, rounding * size)
+        excess = torch.where(finite, (mine - exact).abs() - allowed - 1e-300, exact.new_zeros(()))
+        if not (excess > 0).any():
+            return None
+        worst = excess.flatten().argmax().item()
+    place = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), exact.shape)) if exact.dim() else ()
+    at = f"[{', '.join(map(str, place))}]" if place else ""
+    numbers = f"{mine.flatten()[worst].item():.6g}", f"{exact.flatten()[worst].item():.6g}"
+    return f"{at} 处是 {numbers[0]}，应为 {numbers[1]}".strip(), f"{at} is {numbers[0]}, expected {numbers[1]}".strip()

@@ -1,0 +1,62 @@
+"""The instructor's side of a task: hidden tests are `Task`s with points and cases drawn from a secret seed.
+
+They stand in a folder of Python files (`solutions/hidden/`), each with a list TASKS and, for what is marked by hand, a
+dict ESSAYS {name: points}. Nothing here is a test; the folder is never handed out.
+"""
+
+import math
+import runpy
+import secrets
+from pathlib import Path
+
+import torch
+
+from .case import answer, compare, right_answer
+
+
+def load(folder):
+    """({task name: Task}, {essay name: points}) of all files in a folder.
+
+    Raises: FileNotFoundError where there are none, ValueError for a task without points or a name given twice.
+    """
+    files = sorted(Path(folder).glob("*.py"))
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no hidden tests (*.py); give the folder with --tests")
+    tasks, essays = {}, {}
+    for file in files:
+        content = runpy.run_path(str(file))
+        for task in content["TASKS"]:
+            if task.name in tasks or not task.points > 0:
+                raise ValueError(f"{file.name}: the task {task.name} needs points, and may be there only once")
+            tasks[task.name] = task
+        essays |= content.get("ESSAYS", {})
+    return tasks, essays
+
+
+def earned(task, passed):
+    """Points for a list of which cases passed: in proportion, but none where the first case, the plain definition, fails."""
+    if not passed or not passed[0]:
+        return 0.0
+    return math.floor(100 * task.points * sum(passed) / len(passed)) / 100
+
+
+def score(task, solution, seed):
+    """Points of a solution, and for each case of this seed None or the `Difference`. It runs in this very process:
+    for the course's own tests and trusted notebooks; the judge runs learners' code in a sandbox."""
+    cases = list(task.cases(torch.Generator().manual_seed(seed)))
+    found = [compare(answer(solution, case, task), right_answer(task, case), case) for case in cases]
+    return earned(task, [difference is None for difference in found]), found
+
+
+def assert_right(name, solution):
+    """For nbgrader's autograder: raise AssertionError unless a solution earns all points. The folder `solutions/hidden`
+    is looked for upwards from the working directory."""
+    here = Path.cwd()
+    folder = next(
+        (p / "solutions" / "hidden" for p in (here, *here.parents) if (p / "solutions" / "hidden").is_dir()), None
+    )
+    if folder is None:
+        raise FileNotFoundError(f"no folder solutions/hidden above {here}")
+    task = load(folder)[0][name]
+    points, found = score(task, solution, secrets.randbits(31))
+    assert points == task.points, next(difference.en for difference in found if difference)

@@ -1,0 +1,102 @@
+"""`make exercises`: solutions/source/*.md -> solutions/NN_topic/NN_topic.ipynb, run -> exercises/ by nbgrader.
+
+Arguments: names to build, e.g. `03`; all by default. A text source needs no nbgrader metadata. A cell that begins with
+`# EXERCISE: name` is to be filled in, the one that calls `check("name", …)` is graded, and a text cell that begins with
+`<!-- EXERCISE: name -->` is an essay; points come from solutions/hidden.
+"""
+
+import base64
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nbformat
+
+from normcourse.check.hidden import load
+
+from .build_notebooks import execute, read
+
+ROOT = Path(__file__).parents[1]
+SOLUTIONS, EXERCISES = ROOT / "solutions", ROOT / "exercises"
+HIDDEN = """### BEGIN HIDDEN TESTS
+from normcourse.check.hidden import assert_right
+
+assert_right("{name}", {name})
+### END HIDDEN TESTS
+"""
+
+
+def sources(names=()):
+    found = [p for p in sorted((SOLUTIONS / "source").glob("*.md")) if not names or p.name.startswith(tuple(names))]
+    if not found:
+        raise SystemExit(f"no source in {SOLUTIONS / 'source'} starts with {', '.join(names)}")
+    return found
+
+
+def solution(source):
+    """The solution notebook of a text source, with nbgrader's metadata, not yet run."""
+    tasks, essays = load(SOLUTIONS / "hidden")
+    notebook = read(source)
+    for cell in notebook.cells:
+        written = re.match(r"# EXERCISE: (\w+)|<!-- EXERCISE: (\w+) -->", cell.source)
+        checked = re.search(r'^check\("(\w+)"', cell.source, re.M) if cell.cell_type == "code" else None
+        if written and written[1]:
+            cell.metadata.nbgrader = _nbgrader(written[1], solution=True)
+        elif written:
+            cell.metadata.nbgrader = _nbgrader(written[2], solution=True, points=essays[written[2]])
+        elif checked:
+            name = checked[1]
+            cell.source = HIDDEN.format(name=name) + cell.source
+            cell.metadata.nbgrader = _nbgrader(f"{name}_check", locked=True, points=tasks[name].points)
+    return notebook
+
+
+def _nbgrader(grade_id, solution=False, locked=False, points=None):
+    flags = {"solution": solution, "locked": locked, "grade": points is not None, "task": False}
+    return {"schema_version": 3, "grade_id": grade_id, **flags} | ({} if points is None else {"points": points})
+
+
+def build_solution(source):
+    start, folder = time.monotonic(), SOLUTIONS / source.stem
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("expected_*.png"):
+        old.unlink()
+    notebook = execute(solution(source), folder=folder)
+    figures = [cell for cell in notebook.cells if "expected" in cell.metadata.get("tags", [])]
+    for number, cell in enumerate(figures, 1):
+        picture = next(output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {}))
+        (folder / f"expected_{number}.png").write_bytes(base64.b64decode(picture))
+    notebook.metadata.language_info = {"name": "python"}  # not the version of Python that ran it
+    nbformat.write(notebook, folder / f"{source.stem}.ipynb")
+    print(f"{source.stem}: {time.monotonic() - start:.0f} s")
+
+
+def release(names, root=ROOT):
+    """Write `root`/exercises/NAME from solutions/NAME with nbgrader."""
+    with tempfile.TemporaryDirectory() as folder:
+        course = Path(folder)
+        shutil.copy(ROOT / "nbgrader_config.py", course)
+        for name in names:
+            shutil.copytree(SOLUTIONS / name, course / "solutions" / name)
+        for name in names:
+            command = [sys.executable, "-m", "nbgrader", "generate_assignment", name, "--no-db", "--force"]
+            done = subprocess.run(command, cwd=course, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"nbgrader could not release {name}:\n{done.stderr[-3000:]}")
+            shutil.rmtree(root / "exercises" / name, ignore_errors=True)
+            shutil.copytree(course / "exercises" / name, root / "exercises" / name)
+
+
+def main():
+    chosen = sources(sys.argv[1:])
+    for source in chosen:
+        build_solution(source)
+    release([source.stem for source in chosen])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""The exercises: solutions earn everything, stubs nothing, wrong answers less, honest ones in other words as much; and
+what learners get holds nothing of the solutions."""
+
+import importlib
+import json
+import re
+from collections import Counter
+
+import nbformat
+import pytest
+import torch
+
+from normcourse.check import TOPICS, check, diagnose, tasks
+from normcourse.check.hidden import earned, load, score
+
+from . import answers
+from .build_exercises import EXERCISES, SOLUTIONS, release, solution, sources
+
+for topic in TOPICS:
+    importlib.import_module(f"{__package__}.answers.{topic}")
+
+HIDDEN, ESSAYS = load(SOLUTIONS / "hidden")
+NOTEBOOKS = [source.stem for source in sources()]
+
+
+def written(folder, notebook):
+    """Task name -> what the marked cell of a notebook defines, run after the notebook's first cell."""
+    found = {}
+    cells = nbformat.read(folder / notebook / f"{notebook}.ipynb", as_version=4).cells
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    imports = "\n".join(line for line in code[0].splitlines() if line.startswith(("import", "from")))
+    for source in code:
+        if marker := re.match(r"# EXERCISE: (\w+)", source):
+            namespace = {}
+            exec(compile(f"{imports}\n{source}", marker[1], "exec"), namespace)
+            found[marker[1]] = namespace[marker[1]]
+    return found
+
+
+def named(answer):
+    return f"{answer[0]}-{answer[1].__name__}"
+
+
+def test_every_task_stands_in_a_notebook_has_hidden_tests_and_a_visible_check():
+    in_notebooks = [name for notebook in NOTEBOOKS for name in written(SOLUTIONS, notebook)]
+    assert sorted(in_notebooks) == sorted(HIDDEN) == sorted(tasks())
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_each_solution_passes_its_visible_and_hidden_tests(notebook):
+    for name, function in written(SOLUTIONS, notebook).items():
+        assert check(name, function), check(name, function)
+        for seed in range(20):
+            points, found = score(HIDDEN[name], function, seed)
+            assert points == HIDDEN[name].points, (name, seed, [d for d in found if d])
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_each_unedited_stub_scores_zero_and_is_told_that_it_is_not_written(notebook):
+    for name, function in written(EXERCISES, notebook).items():
+        assert score(HIDDEN[name], function, 0)[0] == 0
+        report = check(name, function)
+        assert len(report.failures) == len(report.findings)
+        assert {diagnosis[1] for _, diagnosis in report.failures} == {"Not written yet."}
+
+
+@pytest.mark.parametrize("answer", answers.MUTANTS, ids=named)
+def test_no_wrong_answer_earns_full_marks(answer):
+    name, function, _ = answer
+    for seed in range(5):
+        points, _ = score(HIDDEN[name], function, seed)
+        assert points < HIDDEN[name].points, f"seed {seed}"
+
+
+@pytest.mark.parametrize("answer", [answer for answer in answers.MUTANTS if answer[2]], ids=named)
+def test_the_check_names_the_mistake(answer):
+    name, function, words = answer
+    report = check(name, function)
+    assert report.failures, "the visible check passes it"
+    assert words in report.failures[0][1][1], report
+
+
+@pytest.mark.parametrize("answer", answers.HONEST, ids=named)
+def test_every_honest_variant_earns_full_marks(answer):
+    name, function = answer
+    assert check(name, function), check(name, function)
+    for seed in range(20):
+        points, found = score(HIDDEN[name], function, seed)
+        assert points == HIDDEN[name].points, (seed, [d for d in found if d])
+
+
+def test_there_are_enough_wrong_and_honest_answers():
+    wrong, right = (Counter(answer[0] for answer in listed) for listed in (answers.MUTANTS, answers.HONEST))
+    assert set(wrong) == set(right) == set(HIDDEN)
+    assert wrong.total() >= 8 * len(HIDDEN) and min(wrong.values()) >= 5 and min(right.values()) >= 3, (wrong, right)
+
+
+@pytest.mark.parametrize("name", list(tasks()))
+def test_each_listed_mistake_fails_the_check_and_is_named_as_itself(name):
+    task = tasks()[name]
+    for mistake in task.mistakes:
+        report = check(name, mistake.wrong)
+        assert mistake.en in {diagnosis[1] for _, diagnosis in report.failures}, f"{mistake.en}\n{report}"
+
+
+def test_the_plain_definition_is_worth_everything():
+    task = HIDDEN["layer_norm"]
+    assert earned(task, [False] + [True] * 9) == 0 == earned(task, [])
+    assert earned(task, [True] * 10) == task.points and 0 < earned(task, [True, False]) < task.points
+
+
+@pytest.mark.parametrize("source", sources(), ids=lambda source: source.stem)
+def test_the_solution_notebook_is_what_its_source_says(source):
+    built = nbformat.read(SOLUTIONS / source.stem / f"{source.stem}.ipynb", as_version=4)
+    expected = solution(source)
+    assert [(c.cell_type, c.source, c.metadata) for c in built.cells] == [
+        (c.cell_type, c.source, c.metadata) for c in expected.cells
+    ]
+
+
+@pytest.mark.parametrize("source", sources(), ids=lambda source: source.stem)
+def test_the_first_cell_states_the_points(source):
+    cells = solution(source).cells
+    points = sum(cell.metadata.get("nbgrader", {}).get("points", 0) for cell in cells)
+    assert (
+        f"共 {points} 分" in cells[0].source + cells[1].source
+        and f"{points} points" in cells[0].source + cells[1].source
+    )
+    for name, worth in [(t, HIDDEN[t].points) for t in HIDDEN] + [*ESSAYS.items()]:
+        at = next((i for i, c in enumerate(cells) if re.search(rf"EXERCISE: {name}\b", c.source)), None)
+        if at is not None:
+            before = " ".join(cell.source for cell in cells[:at] if cell.cell_type == "markdown")
+            assert re.findall(r"，(\d+) 分", before)[-1] == str(worth) == re.findall(r", (\d+) points?[.,]", before)[-1]
+
+
+def test_the_exercises_are_what_nbgrader_makes_of_the_solutions(tmp_path):
+    release(NOTEBOOKS, tmp_path)
+    made, kept = (
+        {p.relative_to(f): p for p in f.rglob("*") if p.is_file()} for f in (tmp_path / "exercises", EXERCISES)
+    )
+    assert set(made) == {p for p in kept if ".ipynb_checkpoints" not in p.parts}
+    for path in made:
+        same = json.loads if path.suffix == ".ipynb" else lambda content: content
+        assert same(made[path].read_bytes()) == same(kept[path].read_bytes()), f"{path} differs: run make exercises"
+
+
+def test_a_wrong_name_or_a_call_instead_of_a_function_is_explained():
+    with pytest.raises(ValueError, match="no task 'layernorm'; the tasks are .*layer_norm"):
+        check("layernorm", len)
+    with pytest.raises(
+        TypeError, match=r"pass the function or class itself, without calling it: check\('layer_norm', layer_norm\)"
+    ):
+        check("layer_norm", torch.zeros(3))
+
+
+def test_the_diagnosis_follows_the_language():
+    task = tasks()["layer_norm"]
+    cases = list(task.cases(torch.Generator().manual_seed(0)))[:1]
+    [(zh, en)] = diagnose(task, cases, lambda x, weight, bias, eps: x[0])
+    assert re.search("[\u4e00-\u9fff]", zh) and not re.search("[\u4e00-\u9fff]", en) and "(3,)" in zh and "(3,)" in en
