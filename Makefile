@@ -28,6 +28,9 @@ notebooks: $(LAB)   ## run notebooks/source/*.md into notebooks/*.ipynb with out
 exercises: $(TEST)   ## run solutions/source/*.md into solutions/, and let nbgrader write exercises/ from them (ONLY=03 for one)
 	$(BIN)/python -m tests.build_exercises $(ONLY)
 
+student:         ## student/normcourse.zip to hand out: notebooks, exercises, package; nothing of the solutions
+	$(PYTHON) -m tests.build_student
+
 html: $(TEST)    ## the notebooks as web pages in html/, to read without a kernel
 	$(BIN)/jupyter nbconvert --to html --TemplateExporter.extra_template_basedirs=notebooks --template html_template --output-dir html $(NOTEBOOKS)
 
@@ -44,7 +47,7 @@ font: $(TEST)    ## make the subset font again (needs Debian's fonts-noto-cjk)
 	$(BIN)/pip install -q fonttools -c constraints.txt && $(BIN)/python normcourse/data/font/make_font.py
 
 clean:           ## remove the environment and everything generated outside version control
-	rm -rf $(VENV) artefacts html *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) artefacts html student *.egg-info .pytest_cache .ruff_cache .hypothesis
 
 # torch first and pinned: a plain `pip install torch` may bring several gigabytes of CUDA libraries
 $(VENV)/.torch: constraints.txt
@@ -66,5 +69,5 @@ $(VENV)/.browser: $(TEST)
 	sh tests/install_browser.sh
 	@touch $@
 
-.PHONY: help lab test check lint notebooks exercises html record bench-sliders bench-import font clean
+.PHONY: help lab test check lint notebooks exercises student html record bench-sliders bench-import font clean
 .DEFAULT_GOAL := help

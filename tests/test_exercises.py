@@ -4,6 +4,7 @@ what learners get holds nothing of the solutions."""
 import importlib
 import json
 import re
+import zipfile
 from collections import Counter
 
 import nbformat
@@ -13,7 +14,7 @@ import torch
 from normcourse.check import TOPICS, check, diagnose, tasks
 from normcourse.check.hidden import earned, load, score
 
-from . import answers
+from . import answers, build_student
 from .build_exercises import EXERCISES, SOLUTIONS, release, solution, sources
 
 for topic in TOPICS:
@@ -142,6 +143,50 @@ def test_the_exercises_are_what_nbgrader_makes_of_the_solutions(tmp_path):
     for path in made:
         same = json.loads if path.suffix == ".ipynb" else lambda content: content
         assert same(made[path].read_bytes()) == same(kept[path].read_bytes()), f"{path} differs: run make exercises"
+
+
+# Lines that say nothing: what is returned by name, imports, a bare condition or loop, brackets.
+TRIVIAL = re.compile(r"(return|if|for|with|while|else|try)\b[\w ,.()]*:?|(import|from) .*|[@\w., ]+\(?|</?div.*|\W*")
+
+
+def secrets():
+    """The lines of all solutions, the rubrics, and the names and cases of the hidden tests."""
+    for source in sources():
+        for cell in solution(source).cells:
+            for region in re.findall(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END", cell.source, re.S):
+                yield from filter(lambda line: not TRIVIAL.fullmatch(line), map(str.strip, region.splitlines()))
+    for file in (SOLUTIONS / "hidden").glob("*.py"):
+        yield file.stem + ".py"
+        lines = [line.strip() for line in file.read_text().splitlines() if re.match(r"\s*(yield|replace)\b", line)]
+        yield from (line for line in lines if not TRIVIAL.fullmatch(line))
+
+
+def test_nothing_of_the_solutions_is_in_what_learners_get(tmp_path):
+    with zipfile.ZipFile(build_student.build(tmp_path)) as archive:
+        names = archive.namelist()
+        assert not [name for name in names if re.search("solution|hidden/|answers|test_|gradebook", name)]
+        for notebook in NOTEBOOKS:
+            assert f"normcourse/exercises/{notebook}/{notebook}.ipynb" in names
+        text = {
+            n: archive.read(n).decode()
+            for n in names
+            if n.endswith((".py", ".ipynb", ".md", ".txt", ".toml", "Makefile"))
+        }
+    lines = {name: {line.strip() for line in readable(name, content).splitlines()} for name, content in text.items()}
+    hidden = list(secrets())
+    assert len(hidden) >= 20 * len(NOTEBOOKS)
+    for secret in hidden:
+        found = [name for name in lines if secret in lines[name] or (secret.endswith(".py") and secret in text[name])]
+        assert not found, f"{found} holds a line of the solutions: {secret}"
+    for name, content in text.items():
+        if name.endswith(".ipynb"):
+            assert not re.search("(BEGIN|END) (SOLUTION|HIDDEN|MARK)|assert_right|评分标准|Rubric", content), name
+
+
+def readable(name, content):
+    if not name.endswith(".ipynb"):
+        return content
+    return "\n".join(cell.source for cell in nbformat.reads(content, as_version=4).cells)
 
 
 def test_a_wrong_name_or_a_call_instead_of_a_function_is_explained():

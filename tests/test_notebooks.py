@@ -14,6 +14,7 @@ from nbconvert import HTMLExporter
 
 from normcourse.i18n import GLOSSARY, LANGUAGES, TERMS, language, set_language, term, text
 
+from . import build_exercises
 from .build_notebooks import NOTEBOOKS, WIDGET, read, sources
 
 BLOCK = re.compile(r'<div lang="(zh|en)">\n\n(.*?)\n\n</div>', re.S)
@@ -32,17 +33,21 @@ OTHER_WORDS = [
 ]
 
 each_source = pytest.mark.parametrize("source", sources(), ids=lambda source: source.stem)
+each_text = pytest.mark.parametrize(  # of a chapter or an exercise
+    "source", [*sources(), *build_exercises.sources()], ids=lambda source: f"{source.parents[1].name}-{source.stem}"
+)
+ESSAY = re.compile(r"<!-- EXERCISE: \w+ -->|### (BEGIN|END) SOLUTION\n?")
 
 
 def prose(source):
-    return [cell.source for cell in read(source).cells if cell.cell_type == "markdown"]
+    return [ESSAY.sub("", cell.source) for cell in read(source).cells if cell.cell_type == "markdown"]
 
 
 def built(source):
     return nbformat.read(NOTEBOOKS / f"{source.stem}.ipynb", as_version=4)
 
 
-@each_source
+@each_text
 def test_every_prose_cell_says_the_same_in_both_languages(source):
     for cell in prose(source):
         blocks = BLOCK.findall(cell)
@@ -71,7 +76,7 @@ def test_every_prose_cell_says_the_same_in_both_languages(source):
             assert 0.6 < characters / words < 3.5, f"lopsided, {characters} characters and {words} words: {zh[:60]}"
 
 
-@each_source
+@each_text
 def test_headings_carry_both_languages(source):
     headings = [line for cell in prose(source) for line in cell.splitlines() if line.startswith("#")]
     assert headings[0].startswith(f"# {source.stem[:2]} ")
@@ -79,7 +84,7 @@ def test_headings_carry_both_languages(source):
         assert re.fullmatch(r"#+ .*[\u4e00-\u9fff].* · .*[A-Za-z].*|#+ \d\d .*|## RMSNorm", heading), heading
 
 
-@each_source
+@each_text
 def test_glossary_terms_are_translated_as_the_glossary_says(source):
     for cell in prose(source):
         for _, block in BLOCK.findall(cell):
@@ -99,7 +104,7 @@ def test_glossary_terms_are_translated_as_the_glossary_says(source):
                     assert GLOSSARY[english] in zh, f"{english!r} without {GLOSSARY[english]} in: {zh[:80]}"
 
 
-@each_source
+@each_text
 def test_prose_is_spelled_with_chinese_punctuation_and_no_emoji(source):
     for cell in prose(source):
         for lang, block in BLOCK.findall(cell):
@@ -110,7 +115,7 @@ def test_prose_is_spelled_with_chinese_punctuation_and_no_emoji(source):
                 assert not wrong, f"{wrong} in {block[:60]}"
 
 
-@each_source
+@each_text
 def test_code_cells_are_short_enough_to_read(source):
     lengths = [
         len([line for line in cell.source.splitlines() if line.strip()])
@@ -229,7 +234,7 @@ def test_terms_have_both_languages():
 
 
 def test_sources_are_myst_that_jupytext_reads_back_unchanged():
-    for source in sources():
+    for source in [*sources(), *build_exercises.sources()]:
         notebook = read(source)
         again = jupytext.reads(jupytext.writes(notebook, fmt="md:myst"), fmt="md:myst")
         assert [c.source for c in again.cells] == [c.source for c in notebook.cells]

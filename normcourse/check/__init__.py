@@ -114,7 +114,13 @@ class Report:
             lines += [f"      {line}" for line in words.splitlines()]
         return "\n".join(lines)
 
-    def _repr_html_(self):
+    def _ipython_display_(self):
+        """Shown, not returned: nbgrader would take what a graded cell returns for its points."""
+        from IPython.display import display
+
+        display({"text/plain": repr(self), "text/html": self._html()}, raw=True)
+
+    def _html(self):
         rows = ""
         for mark, case, words in self._rows():
             colour = "#b04a00" if words else "#00664b"  # both legible on a light and on a dark page
