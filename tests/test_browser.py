@@ -6,6 +6,7 @@ import nbformat
 import pytest
 
 from .browser import Notebook, chromium, jupyterlab, pixels, room
+from .build_exercises import EXERCISES
 from .build_notebooks import NOTEBOOKS, sources
 
 pytestmark = pytest.mark.slow
@@ -16,6 +17,7 @@ def lab(tmp_path_factory):
     folder = tmp_path_factory.mktemp("lab")
     for notebook in NOTEBOOKS.glob("*.ipynb"):
         shutil.copy(notebook, folder)
+    shutil.copytree(EXERCISES, folder / "exercises")
     write_error_notebook(folder / "error.ipynb")
     with jupyterlab(folder) as address:
         yield address
@@ -122,3 +124,51 @@ def test_an_error_in_an_experiment_is_readable_in_the_explorer(lab, artefacts):
         page.keyboard.press("ArrowRight")
         assert wait_until(page, lambda: pixels(explorer) != before)
         message.wait_for(state="detached", timeout=5000)
+
+
+WRONG = """# EXERCISE: layer_norm
+def layer_norm(x, weight=None, bias=None, eps=1e-5):
+    h = x.float()
+    y = (h - h.mean(-1, keepdim=True)) / (h.var(-1, keepdim=True) + eps).sqrt()
+    y = y if weight is None else y * weight
+    y = y if bias is None else y + bias
+    return y.to(x.dtype)"""
+MENDED = WRONG.replace("keepdim=True) + eps", "keepdim=True, correction=0) + eps")
+
+
+def test_a_learner_writes_a_wrong_layer_norm_reads_why_and_mends_it(lab, artefacts):
+    with chromium() as page:
+        opened = Notebook(page, lab, "exercises/03_layer_normalisation/03_layer_normalisation.ipynb")
+
+        def write(code):
+            cell = page.locator(".jp-CodeCell:has-text('# EXERCISE: layer_norm')").first
+            cell.scroll_into_view_if_needed()
+            cell.locator(".cm-content").click()
+            page.keyboard.press("Control+a")
+            page.keyboard.insert_text(code)
+            for _ in range(2):  # this cell and the check below it
+                page.keyboard.press("Shift+Enter")
+            opened.wait_idle()
+
+        def report(words):
+            cell = page.locator(".jp-CodeCell:has-text('check(\"layer_norm\", layer_norm)')").first
+            shown = cell.locator(f".jp-OutputArea-output:has-text('{words}')").first
+            shown.wait_for(timeout=20_000)
+            return cell, shown.inner_text()
+
+        page.locator(".jp-CodeCell").first.locator(".cm-content").click()
+        page.keyboard.press("Shift+Enter")
+        page.locator(".widget-toggle-button").first.wait_for(timeout=60_000)
+        write(
+            "# EXERCISE: layer_norm\ndef layer_norm(x, weight=None, bias=None, eps=1e-5):\n    raise NotImplementedError"
+        )
+        assert "还没有写" in report("Not written yet.")[1]
+        write(WRONG)
+        cell, words = report("divided by d − 1")
+        opened.screenshot(artefacts / "check_names_the_mistake.png", of=cell)
+        assert "方差除以了 d − 1" in words and words.count("✗") >= 5 and "Traceback" not in words
+        page.locator(".widget-toggle-button:has-text('English')").first.click()
+        write(MENDED)
+        cell, words = report("All 9 cases pass.")
+        opened.screenshot(artefacts / "check_passes.png", of=cell)
+        assert "✗" not in words and "全部通过" not in words

@@ -3,22 +3,29 @@ what learners get holds nothing of the solutions."""
 
 import importlib
 import json
+import os
+import pkgutil
 import re
+import shutil
+import subprocess
+import sys
 import zipfile
 from collections import Counter
+from pathlib import Path
 
 import nbformat
 import pytest
 import torch
+from nbgrader.api import Gradebook
 
-from normcourse.check import TOPICS, check, diagnose, tasks
+from normcourse.check import check, diagnose, tasks
 from normcourse.check.hidden import earned, load, score
 
 from . import answers, build_student
 from .build_exercises import EXERCISES, SOLUTIONS, release, solution, sources
 
-for topic in TOPICS:
-    importlib.import_module(f"{__package__}.answers.{topic}")
+for module in pkgutil.iter_modules(answers.__path__):
+    importlib.import_module(f"{answers.__name__}.{module.name}")
 
 HIDDEN, ESSAYS = load(SOLUTIONS / "hidden")
 NOTEBOOKS = [source.stem for source in sources()]
@@ -187,6 +194,57 @@ def readable(name, content):
     if not name.endswith(".ipynb"):
         return content
     return "\n".join(cell.source for cell in nbformat.reads(content, as_version=4).cells)
+
+
+@pytest.mark.slow
+def test_nbgrader_grades_a_submission_and_leaves_the_essay_to_formgrader(tmp_path):
+    name = "03_layer_normalisation"
+    shutil.copy(SOLUTIONS.parent / "nbgrader_config.py", tmp_path)
+    for folder in (name, "hidden"):
+        shutil.copytree(SOLUTIONS / folder, tmp_path / "solutions" / folder)
+    binaries = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # for alembic
+
+    def nbgrader(*arguments):
+        command = [sys.executable, "-m", "nbgrader", *arguments]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, env=binaries)
+
+    nbgrader("generate_assignment", name, "--force")
+    submission = nbformat.read(tmp_path / "exercises" / name / f"{name}.ipynb", as_version=4)
+    solved = {c.metadata.get("nbgrader", {}).get("grade_id"): c.source for c in solution(sources([name])[0]).cells}
+    for cell in submission.cells:
+        grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
+        if grade_id in ("layer_norm", "welford", "why_not_batch_norm"):
+            cell.source = solved[grade_id]
+    folder = tmp_path / "submitted" / "wang" / name
+    folder.mkdir(parents=True)
+    nbformat.write(submission, folder / f"{name}.ipynb")
+    nbgrader("autograde", name, "--create")
+    with Gradebook(f"sqlite:///{tmp_path}/gradebook.db", "normcourse") as book:
+        grades = {grade.name: grade for grade in book.find_submission(name, "wang").notebooks[0].grades}
+        earned = {grade_id: grade.auto_score for grade_id, grade in grades.items()}
+        waiting = [grade_id for grade_id, grade in grades.items() if grade.needs_manual_grade]
+    assert earned.pop("why_not_batch_norm") is None and waiting == ["why_not_batch_norm"]
+    assert earned == {
+        "layer_norm_check": HIDDEN["layer_norm"].points,
+        "welford_check": HIDDEN["welford"].points,
+        "layer_norm_backward_check": 0,
+        "merge_statistics_check": 0,
+    }
+
+
+def test_every_essay_has_a_rubric_in_both_languages_that_adds_up():
+    found = {}
+    for source in sources():
+        for cell in solution(source).cells:
+            if marker := re.match(r"<!-- EXERCISE: (\w+) -->", cell.source):
+                rubric = re.search(r"### BEGIN SOLUTION\n(.*)### END SOLUTION", cell.source, re.S)[1]
+                found[marker[1]] = [
+                    [int(points) for points in re.findall(pattern, rubric, re.M)]
+                    for pattern in (r"^- [^（：]*（(\d+) 分）：", r"^- [^(:]* \((\d+)\):")
+                ]
+    assert found.keys() == ESSAYS.keys()
+    for name, (zh, en) in found.items():
+        assert zh == en and sum(zh) == ESSAYS[name], name
 
 
 def test_a_wrong_name_or_a_call_instead_of_a_function_is_explained():
