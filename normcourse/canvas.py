@@ -220,6 +220,12 @@ def number(value):
     return f"{mantissa}×10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
+def signed(value, digits, sign=""):
+    """A figure with so many digits, a true minus and no −0; sign="+" writes the plus too."""
+    value = round(float(value), digits) + 0.0
+    return f"{value:{sign if value else ''}.{digits}f}".replace("-", "−")
+
+
 def spread(frame, x, y):
     """Per value of column x, the geometric mean, lowest and highest of column y over the seeds."""
     groups = frame.groupby(x)[y]

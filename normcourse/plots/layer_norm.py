@@ -18,6 +18,7 @@ from ..canvas import (
     note,
     number,
     setup,
+    signed,
     text,
     theory,
 )
@@ -41,16 +42,16 @@ def before_and_after(frame, axes):
         ax.stairs(shares, bins, fill=True, color=SKY, alpha=0.8)
         ax.stairs(shares, bins, color=BLUE, linewidth=1.0)
         ax.axvline(values.mean(), ymax=0.88, color=GREY, linewidth=1.2)
-        skew = _signed(_skewness(values))
+        skew = signed(_skewness(values), 1)
         shape = text(f"偏度 {skew}", f"skewness {skew}", "  ")
-        if ax is axes[1] and skew == _signed(_skewness(x)):
+        if ax is axes[1] and skew == signed(_skewness(x), 1):
             shape = text(f"偏度仍是 {skew}", f"skewness still {skew}", "  ")
-        mean, std = _signed(values.mean(), 2), values.std()
+        mean, std = signed(values.mean(), 2), values.std()
         ax.set_title(f"{text(zh, en, ' ')}  μ = {mean}, σ = {std:.2f}\n{shape}", fontsize=11.5)
         outside = np.abs(values) > reach
         words = text(f"图外 {outside.sum()} 个，最远", f"{outside.sum()} outside, as far as", " ")
         furthest = values[np.abs(values).argmax()]
-        words = f"{words} {_signed(furthest, 0)}{' →' if furthest > 0 else ''}" if outside.any() else ""
+        words = f"{words} {signed(furthest, 0)}{' →' if furthest > 0 else ''}" if outside.any() else ""
         note(ax, "outside", 0.98 * reach, 0.93 * top, words, VERMILLION, ha="right")
     theory(axes[1], "normal", z, normal, "N(0, 1)", at=1.0)
 
@@ -278,10 +279,6 @@ _VARIANTS = {
 
 def _skewness(values):
     return float((((values - values.mean()) / values.std()) ** 3).mean())
-
-
-def _signed(value, digits=1):
-    return f"{round(float(value), digits) + 0.0:.{digits}f}".replace("-", "−")  # + 0.0 makes −0 a 0
 
 
 def _view(azimuth, elevation):

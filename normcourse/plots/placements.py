@@ -12,6 +12,7 @@ from ..canvas import (
     level,
     number,
     setup,
+    signed,
     spread,
     text,
 )
@@ -91,22 +92,18 @@ def last_layer(frame, axes):
     lines = per_placement(frame, left, "weight_gradient_norm", "depth")
     scaled = frame.assign(scaled=frame["weight_gradient_norm"] * frame["sigma"]).drop(columns="theory")
     for line in per_placement(scaled[scaled["placement"] != "post_norm"], right, "scaled", "depth").values():
-        product = _signed(slope(*line), 2)
+        product = signed(slope(*line), 2)
         finding(right, f"乘上 σ：斜率 {product}", f"times σ: slope {product}")
     for ax in axes:
         ax.set_xticks([2, 8, 32, 128], ["2", "8", "32", "128"])
         ax.minorticks_off()
-    parts = [f"{_short(placement)} {_signed(slope(*line), 2)}" for placement, line in lines.items()]
+    parts = [f"{_short(placement)} {signed(slope(*line), 2)}" for placement, line in lines.items()]
     left.set_title(text("16 层以上的斜率", "slope from 16 layers on", " ") + "\n" + "  ".join(parts))
 
 
 def _short(placement):
     """One name for a title that has room for one: side by side the English one, which Chinese readers know too."""
     return TERMS[placement][0 if language() == "zh" else 1]
-
-
-def _signed(value, digits):
-    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def slope(x, y, start=16):
@@ -179,7 +176,7 @@ def amplification(frame, ax):
     ax.set_xticks([4, 8, 16, 32, 64], ["4", "8", "16", "32", "64"])
     ax.minorticks_off()
     lines = per_placement(frame, ax, "amplification", "depth")
-    parts = [f"{_short(placement)} {_signed(slope(*line, 4), 1)}" for placement, line in lines.items()]
+    parts = [f"{_short(placement)} {signed(slope(*line, 4), 1)}" for placement, line in lines.items()]
     ax.set_title(text("随层数增长的指数", "Exponent of the growth with depth", " ") + "\n" + "   ".join(parts))
 
 

@@ -15,6 +15,7 @@ from ..canvas import (
     note,
     number,
     setup,
+    signed,
     text,
     theory,
 )
@@ -47,7 +48,7 @@ def recentring(frame, axes):
     if recentre:
         finding(left, f"减去均值：最大差别 {gap:.4f}", f"mean subtracted: max difference {gap:.4f}")
     else:
-        mean = _signed(mean, 2)
+        mean = signed(mean, 2)
         finding(left, f"RMSNorm 输出的均值 {mean}", f"mean of RMSNorm's output: {mean}")
     mean_of_x, output = ("x 的均值 m（以 σ 计）", "mean m of x, in σ"), ("RMSNorm 的输出", "RMSNorm's output")
     setup(right, mean_of_x, output, (-3, 3), (-1.1, 1.3))
@@ -62,7 +63,7 @@ def recentring(frame, axes):
         theory(right, column, sweep["m"].to_numpy(), sweep[f"{column}_theory"].to_numpy())
     right.axvline(here, color=GREY, linewidth=1.2)
     spread = values["rms_norm"].std()
-    here = _signed(here, 1)
+    here = signed(here, 1)
     finding(right, f"m = {here} 时标准差 {spread:.2f}", f"spread at m = {here}: {spread:.2f}")
 
 
@@ -166,7 +167,7 @@ def norm_quality(frame, axes):
     middle, error = difference.mean(), difference.std() / len(difference) ** 0.5
     band(right, f"error {other}", [-0.5, 9.5], [middle - error] * 2, [middle + error] * 2, color=colour)
     right.axhline(middle, color=colour, linewidth=1.5)
-    found = f"{_signed(middle, 3, '+')} ± {error:.3f}"
+    found = f"{signed(middle, 3, '+')} ± {error:.3f}"
     finding(right, f"减去 LayerNorm：{found}", f"minus LayerNorm: {found}")
 
 
@@ -186,8 +187,3 @@ def rotation(frame, ax):
     ax.axvline(here, color=GREY, linewidth=1.2)
     zh, en = f"位置 {here}，先转与后转相差：", f"Position {here}, the order changes the result by:"
     ax.set_title(text(zh, en, " ") + "\n" + "   ".join(values))
-
-
-def _signed(value, digits, sign=""):
-    value = round(value, digits) + 0.0  # no −0
-    return f"{value:{sign if value else ''}.{digits}f}".replace("-", "−")
