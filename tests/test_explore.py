@@ -7,6 +7,7 @@ import itertools
 import random
 import time
 import warnings
+from pathlib import Path
 
 import ipywidgets
 import matplotlib
@@ -19,6 +20,7 @@ from normcourse import canvas, i18n
 from normcourse.explore import Explorer, explore
 from normcourse.residual import PLACEMENTS
 
+from . import build_exercises
 from .build_notebooks import read, sources
 
 
@@ -356,11 +358,19 @@ def compile_cell(code):
     return compile(tree, "<cell>", "exec"), compile(last, "<cell>", "eval") if last else None
 
 
-NUMBERED = [(source, i) for source in sources() for i in range(source.read_text(encoding="utf-8").count("\nexplore("))]
+NUMBERED = [
+    (source, number)
+    for source in [*sources(), *build_exercises.sources()]
+    for number in range(source.read_text(encoding="utf-8").count("\nexplore("))
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("source", "number"), NUMBERED, ids=lambda value: getattr(value, "stem", value))
+@pytest.mark.parametrize(
+    ("source", "number"),
+    NUMBERED,
+    ids=lambda value: f"{value.parents[1].name}-{value.stem}" if isinstance(value, Path) else value,
+)
 def test_every_explorer_works_over_its_whole_range_in_all_languages(source, number):
     explorer = explorers_of(source)[number]
     draws = random.Random(number)
