@@ -20,16 +20,17 @@ from torch.overrides import TorchFunctionMode
 
 # The relative error that rounding may leave, by the dtype of the result. In half precision: one rounding of a result
 # computed in fp32, or two in a row (as Llama does before the weight), but not a sum taken in half precision.
-ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1.5 * 2**-10, torch.bfloat16: 1.5 * 2**-8}
+ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1.5 * 2**-10, torch.bfloat16: 1.5 * 2**-7}
 
 FUNCTIONS = {
     "linear": lambda x, weight: x @ weight.T,
     "tanh": lambda x, weight: torch.tanh(x @ weight.T),
     "relu": lambda x, weight: torch.relu(x @ weight.T),
     "scale": lambda x, factor: x * factor,
-    "layer_norm": lambda x: F.layer_norm(x, x.shape[-1:]),
+    "layer_norm": lambda x, weight=None: F.layer_norm(x, x.shape[-1:], weight),
     "rms_norm": lambda x: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6),
     "identity": lambda x: x,
+    "attention": lambda x, weight: torch.softmax(x @ weight @ x.mT, -1) @ x,
 }
 
 
