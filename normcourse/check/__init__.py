@@ -54,16 +54,20 @@ def diagnose(task, cases, solution):
 
     Where several of the task's mistakes give the same wrong numbers, the one that agrees in most cases is named.
     """
-    mine = [answer(solution, case, task) for case in cases]
+    return explain(task, cases, [answer(solution, case, task) for case in cases])
+
+
+def explain(task, cases, mine, mistaken=None):
+    """As `diagnose`, from the answers that a solution gave. mistaken: those of the mistakes, if they are at hand."""
     right = [right_answer(task, case) for case in cases]
     differences = [compare(*answers) for answers in zip(mine, right, cases)]
     if not any(differences):
         return differences
-    theirs = {mistake: [answer(mistake.wrong, case) for case in cases] for mistake in task.mistakes}
+    theirs = mistaken or answers_of_mistakes(task, cases)
     agrees = {mistake: [same_answer(*pair) for pair in zip(mine, made)] for mistake, made in theirs.items()}
     likely = sorted(task.mistakes, key=lambda mistake: -sum(agrees[mistake]))
 
-    def explain(i):
+    def words(i):
         kind, _, message = (mine[i].error or "").partition(": ")
         if kind == NotImplementedError.__name__:
             return "还没有写。", "Not written yet."
@@ -74,7 +78,12 @@ def diagnose(task, cases, solution):
                 return mistake.zh, mistake.en
         return f"{differences[i].zh}。", f"{differences[i].en[0].upper()}{differences[i].en[1:]}."
 
-    return [difference and explain(i) for i, difference in enumerate(differences)]
+    return [difference and words(i) for i, difference in enumerate(differences)]
+
+
+def answers_of_mistakes(task, cases):
+    """Mistake -> its answers, one per case."""
+    return {mistake: [answer(mistake.wrong, case) for case in cases] for mistake in task.mistakes}
 
 
 class Report:

@@ -15,22 +15,31 @@ from .case import answer, compare, right_answer
 
 
 def load(folder):
-    """({task name: Task}, {essay name: points}) of all files in a folder.
+    """({task name: Task}, {essay name: points}) of all files in a folder. Raises: as `load_each`."""
+    tasks, essays = {}, {}
+    for part in load_each(folder).values():
+        tasks |= part[0]
+        essays |= part[1]
+    return tasks, essays
+
+
+def load_each(folder):
+    """{exercise, as "03_layer_normalisation": ({task name: Task}, {essay name: points})} of the files in a folder.
 
     Raises: FileNotFoundError where there are none, ValueError for a task without points or a name given twice.
     """
     files = sorted(Path(folder).glob("*.py"))
     if not files:
         raise FileNotFoundError(f"{folder} holds no hidden tests (*.py); give the folder with --tests")
-    tasks, essays = {}, {}
+    exercises, known = {}, set()
     for file in files:
         content = runpy.run_path(str(file))
         for task in content["TASKS"]:
-            if task.name in tasks or not task.points > 0:
+            if task.name in known or not task.points > 0:
                 raise ValueError(f"{file.name}: the task {task.name} needs points, and may be there only once")
-            tasks[task.name] = task
-        essays |= content.get("ESSAYS", {})
-    return tasks, essays
+            known.add(task.name)
+        exercises[file.stem] = {task.name: task for task in content["TASKS"]}, content.get("ESSAYS", {})
+    return exercises
 
 
 def earned(task, passed):

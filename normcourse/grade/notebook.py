@@ -1,0 +1,207 @@
+"""One submission as text: its cells, which of them are graded, and whether their code keeps the rules of the tasks.
+
+Nothing here runs the code. What is graded is told by a marker in the cell itself, `# EXERCISE: name`, because copying
+and Colab lose metadata; where that is gone, by nbgrader's metadata, and else by what a cell defines.
+"""
+
+import ast
+import json
+import re
+from dataclasses import dataclass, field
+
+LARGEST = 20 << 20  # bytes
+CODE = re.compile(r"^[ \t]*#[ \t]*EXERCISE:[ \t]*(\w+)", re.M)
+ESSAY = re.compile(r"<!--\s*EXERCISE:\s*(\w+)\s*-->")
+
+
+class Refused(Exception):
+    """This cannot be graded; says why in both languages."""
+
+    def __init__(self, zh, en):
+        super().__init__(en)
+        self.zh, self.en = zh, en
+
+
+@dataclass
+class Cell:
+    """number: its position in the notebook, from 1. name: of the exercise it is marked for. tasks: graded from it."""
+
+    number: int
+    kind: str
+    source: str
+    name: str | None
+    tasks: list = field(default_factory=list)
+
+
+def read(content):
+    """The cells of a notebook given as bytes, of format 3 or 4. Raises: Refused."""
+    if len(content) > LARGEST:
+        raise too_large(len(content))
+    try:
+        notebook = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        raise Refused(
+            "不是 notebook：文件不是 JSON，可能没有传完。", "Not a notebook: the file is not JSON, perhaps cut short."
+        ) from None
+    sheets = notebook.get("worksheets") if isinstance(notebook, dict) else None
+    if isinstance(sheets, list) and sheets and isinstance(sheets[0], dict):
+        notebook = sheets[0]
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list):
+        raise Refused("不是 notebook：文件里没有单元格。", "Not a notebook: there are no cells in the file.")
+    return [_cell(number, cell) for number, cell in enumerate(cells, 1) if isinstance(cell, dict)]
+
+
+def too_large(size):
+    return Refused(
+        f"文件有 {size >> 20} MB，上限是 {LARGEST >> 20} MB；清除输出之后再交。",
+        f"The file has {size >> 20} MB; the limit is {LARGEST >> 20} MB. Clear the outputs and hand it in again.",
+    )
+
+
+def _cell(number, cell):
+    source, kind, metadata = cell.get("source", cell.get("input", "")), cell.get("cell_type"), cell.get("metadata")
+    if isinstance(source, list):
+        source = "".join(line for line in source if isinstance(line, str))
+    source = source if isinstance(source, str) else ""
+    # A lone surrogate is valid JSON but not text.
+    source, kind = source.encode("utf-8", "replace").decode(), kind if kind in ("code", "markdown") else "raw"
+    marker = (CODE if kind == "code" else ESSAY).search(source)
+    nbgrader = metadata.get("nbgrader") if isinstance(metadata, dict) else None
+    name = marker[1] if marker else nbgrader.get("grade_id") if isinstance(nbgrader, dict) else None
+    return Cell(number, kind, source, name if isinstance(name, str) else None)
+
+
+def mark(cells, tasks):
+    """Say in each cell which of the tasks are graded from it, and return those that no cell is marked for. Where two are
+    marked for the same, as after copying one, both are: the later one then counts, as it does in the notebook."""
+    code = [cell for cell in cells if cell.kind == "code"]
+    missing = []
+    for name in tasks:
+        found = [cell for cell in code if cell.name == name]
+        if not found:
+            found = [cell for cell in code if name in defined(cell.source)][-1:]
+        for cell in found:
+            cell.tasks.append(name)
+        if not found:
+            missing.append(name)
+    return missing
+
+
+def parsed(source):
+    """The syntax tree of a cell, magics left out; None where it is no Python even so."""
+    for attempt in (lambda: source, lambda: _plain(source)):
+        try:
+            return ast.parse(attempt())
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+    return None
+
+
+def _plain(source):
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    source = re.sub(r"\A(\s*)%%(time|timeit|capture|prun)\b.*", r"\1", source)  # their cells are Python
+    return TransformerManager().transform_cell(source)
+
+
+def defined(source):
+    """Names that a cell defines at its top level."""
+    tree = parsed(source)
+    names = set()
+    for node in tree.body if tree else ():
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
+
+
+# Rules ----------------------------------------------------------------------------------------------------------------
+
+# What switches off the watch that is kept while a solution runs, or runs code that cannot be read here. No exercise
+# needs any of it; found anywhere in a notebook, its tasks with rules earn nothing.
+EVASIONS = {
+    *("DisableTorchFunction", "DisableTorchFunctionSubclass", "_disabled_torch_function_impl", "__torch_function__"),
+    *("TorchFunctionMode", "_pop_mode", "_pop_mode_temporarily", "__torch_dispatch__", "_C", "_VF", "_refs", "_decomp"),
+    *("setprofile", "settrace", "_getframe", "f_back", "__subclasses__", "get_objects", "get_referrers", "CodeType"),
+    *("ctypes", "cffi", "_ctypes", "threading", "_thread", "concurrent", "multiprocessing", "marshal", "pickle"),
+    *("ast_transformers", "input_transformers_cleanup", "input_transformers_post", "input_transformer_manager"),
+    *("run_cell", "ForbiddenCall", "_python_dispatch", "jit", "importlib", "attrgetter", "methodcaller"),
+}
+EVASIVE_NAMES = {"exec", "eval", "compile", "__import__", "__builtins__", "globals", "vars"}
+
+
+def broken_rules(cells, task):
+    """What in the code goes against the rules of a task, as (cell number, name); empty where it has none.
+
+    In the cells that are graded: the forbidden functions, imported, as an attribute, or by their name as a string; an
+    alias made elsewhere is followed. Everywhere: `EVASIONS`. Names in comments, docstrings and messages do not count.
+    """
+    if not (task.without or task.closed):
+        return []
+    trees = [(cell, tree) for cell in cells if cell.kind == "code" and (tree := parsed(cell.source))]
+    aliases = {alias for _, tree in trees for alias in _imported(tree, task.without)}
+    found = []
+    for cell, tree in trees:
+        graded = task.name in cell.tasks
+        for node in ast.walk(tree):
+            name = _evasion(node) or (graded and _forbidden(node, task.without, aliases - {task.name}))
+            if name and (cell.number, name) not in found:
+                found.append((cell.number, name))
+    return found
+
+
+def _imported(tree, without):
+    """Names under which forbidden functions are imported from torch."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
+            for alias in node.names:
+                if alias.name.strip("_") in without:
+                    yield alias.asname or alias.name
+
+
+def _evasion(node):
+    if isinstance(node, ast.Attribute) and node.attr in EVASIONS:
+        return node.attr
+    if isinstance(node, ast.Name) and node.id in EVASIONS | EVASIVE_NAMES:
+        return node.id
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        modules = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+        return next((part for module in modules for part in module.split(".") if part in EVASIONS), None)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "setattr"):
+        name = _text(node.args[1]) if len(node.args) > 1 else None
+        return name if name in EVASIONS | EVASIVE_NAMES else None
+    return None
+
+
+def _forbidden(node, without, aliases):
+    if isinstance(node, ast.Attribute) and node.attr.strip("_") in without:
+        own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+        return None if own else node.attr
+    if isinstance(node, ast.Name) and node.id in aliases:
+        return node.id
+    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
+        return next((alias.name for alias in node.names if alias.name.strip("_") in without), None)
+    if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in (
+        "getattr",
+        "__getattribute__",
+    ):
+        name = _text(node.args[-1 if isinstance(node.func, ast.Attribute) else 1]) if node.args else None
+        return "getattr" if name is None else name if name.strip("_") in without else None
+    if isinstance(node, ast.Subscript) and isinstance(node.value, (ast.Attribute, ast.Call)):
+        name = _text(node.slice)
+        return name if name and name.strip("_") in without else None
+    if isinstance(node, ast.Attribute) and node.attr == "__dict__":
+        return node.attr
+    return None
+
+
+def _text(node):
+    """The string an expression is, if it is written out, even in parts."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, right = _text(node.left), _text(node.right)
+        return None if left is None or right is None else left + right
+    return None

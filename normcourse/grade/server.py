@@ -1,0 +1,186 @@
+"""The fork server, inside the sandbox: imports everything once, then forks a process for each submission.
+
+    server     gets two sockets from the judge per submission and forks; it never sees a byte of a submission
+    keeper     forked: enters new namespaces, forks the child, and kills it when the judge hangs up or memory runs out
+    child      process 1 of those namespaces: gives up all rights, runs the cells, then answers calls
+
+Run by `sandbox.py`: python -m normcourse.grade.server FD [--unsafe]
+"""
+
+import contextlib
+import gc
+import os
+import random
+import select
+import signal
+import socket
+import sys
+import traceback
+
+import numpy
+import torch
+
+from ..check.case import Answer, Task, answer
+from . import confine, wire
+
+# What the notebooks of the course import: once here, not once per submission.
+PRELOADED = (
+    *("pandas", "matplotlib.pyplot", "ipywidgets", "normcourse.canvas", "normcourse.check", "normcourse.explore"),
+    *("normcourse.i18n", "normcourse.measure", "normcourse.models", "normcourse.norms", "normcourse.plots"),
+    *("normcourse.residual", "normcourse.theory", "normcourse.train", "torch._dynamo", "triton.runtime.interpreter"),
+)
+
+
+def main():
+    control, confined = socket.socket(fileno=int(sys.argv[1])), "--unsafe" not in sys.argv
+    if confined and os.getuid() == 0:
+        confine.become_nobody()
+    shell = preload()
+    gc.collect()
+    gc.freeze()  # the children share these pages
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    control.send(b"ready")
+    while True:
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+        if not descriptors:
+            return
+        if os.fork() == 0:
+            try:
+                control.close()
+                keep(*descriptors, shell, confined)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(0)
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def preload():
+    """Import, and make the shell that all children inherit."""
+    import importlib
+
+    torch.set_num_threads(1)
+    for module in PRELOADED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    without_pictures()
+    return quiet_shell()
+
+
+def without_pictures():
+    """Nobody looks at what a graded notebook shows: explorers are not drawn, and the visible check, which knows the
+    right answers and so is not in here, says nothing."""
+    from .. import check, explore
+
+    check.check = lambda name, solution: None
+    explore.explore = lambda experiment, draw, **controls: None
+
+
+def quiet_shell():
+    """An IPython shell: magics, widgets and plots work, but nothing is formatted, printed or kept."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
+    shell.enable_gui = lambda gui=None: None
+    shell.showtraceback = shell.showsyntaxerror = lambda *arguments, **options: None
+    shell.display_formatter.format = lambda *arguments, **options: ({}, {})
+    shell.display_pub.publish = lambda *arguments, **options: None
+    shell.display_trap.hook = lambda value: None
+    shell.register_magic_function(lambda line: None, "line", "matplotlib")  # the backend stays Agg
+    return shell
+
+
+def keep(talk, life, shell, confined):
+    """Start the child, and see to it that it ends: when the judge closes `life`, or when it takes too much memory."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if confined:
+        confine.die_with_parent()
+        confine.enter_namespaces()
+    child = os.fork()
+    if child == 0:
+        try:
+            become_child(talk, confined)
+            serve(shell)
+        except BaseException:
+            traceback.print_exc()  # in words of its own only before the descriptors are closed
+        finally:
+            os._exit(0)
+    os.close(talk)
+    ended = select.poll()
+    ended.register(life, select.POLLIN)
+    while not ended.poll(50) and os.waitpid(child, os.WNOHANG)[0] == 0:
+        with contextlib.suppress(OSError):
+            if confined and confine.memory_inside(child) > confine.MEMORY:
+                break
+    with contextlib.suppress(OSError):
+        (os.kill if confined else os.killpg)(child, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        os.waitpid(child, 0)
+
+
+TALK = 3  # the descriptor of the child's only connection
+
+
+def become_child(talk, confined):
+    os.setsid()
+    if confined:
+        confine.die_with_parent()
+    os.dup2(talk, TALK)
+    os.closerange(TALK + 1, 4096)
+    if confined:
+        confine.give_up_everything()
+        os.chdir("/tmp")
+    else:
+        confine.set_limits()
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(nothing, descriptor)
+    os.close(nothing)
+    random.seed(0)
+    numpy.random.seed(0)
+    torch.manual_seed(0)
+
+
+def serve(shell):
+    """Run the cells, then answer one call after the other."""
+    connection = socket.socket(fileno=TALK)
+    solutions = {}
+    header, _ = wire.receive(connection)
+    for cell in header["cells"]:
+        raised = run_cell(shell, cell, solutions)
+        wire.send(connection, {"cell": cell["number"], "raised": raised})
+    while True:
+        header, body = wire.receive(connection)
+        reply, arrays = respond(solutions, header, body)
+        wire.send(connection, reply | {"id": header["id"]}, arrays)
+
+
+def run_cell(shell, cell, solutions):
+    """Run a cell and keep what it defines under the names of the tasks it is marked for. Returns whether it raised."""
+    before = {name: shell.user_ns.get(name) for name in cell["tasks"]}
+    try:
+        raised = not shell.run_cell(cell["source"], store_history=False).success
+    except BaseException:
+        raised = True
+    for name, old in before.items():
+        if shell.user_ns.get(name) is not old:
+            solutions[name] = shell.user_ns[name]
+    return raised
+
+
+def respond(solutions, header, body):
+    name = header["task"]
+    task = Task(name, None, None, without=tuple(header["without"]), closed=tuple(header["closed"]))
+    case = wire.read_case(header["case"], body)
+    if name not in solutions:
+        return wire.write_answer(Answer(error=f"NameError: {name} is not defined"))
+    try:
+        return wire.write_answer(answer(solutions[name], case, task))
+    except BaseException as error:
+        return wire.write_answer(Answer(error=f"{type(error).__name__}: {error}"))
+
+
+if __name__ == "__main__":
+    main()
