@@ -9,6 +9,7 @@
     data       text to train on, recorded results, the font
     plots      tidy DataFrame -> figure
     explore    sliders over an experiment
+    fused      Triton kernels: norms, and norms with the addition before them, in one launch
     i18n       two languages
     record     the runs too long for a notebook
 
@@ -18,7 +19,20 @@ They load on first use, so that `import normcourse` adds next to nothing to `imp
 from importlib import import_module
 
 __version__ = "0.1.0"
-__all__ = ["data", "explore", "i18n", "measure", "models", "norms", "plots", "record", "residual", "theory", "train"]
+__all__ = [
+    "data",
+    "explore",
+    "fused",
+    "i18n",
+    "measure",
+    "models",
+    "norms",
+    "plots",
+    "record",
+    "residual",
+    "theory",
+    "train",
+]
 
 
 def __getattr__(name):

@@ -1,0 +1,57 @@
+"""Triton, compiled on a GPU and interpreted without one. The choice is made here, before triton is first imported."""
+
+import os
+import sys
+
+import torch
+
+if not torch.cuda.is_available() and "triton" not in sys.modules:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+try:
+    import triton
+    import triton.language as tl
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        "normcourse.fused needs triton, which is not installed: pip install 'normcourse[fused]'. Triton has packages "
+        "for Linux only; elsewhere normcourse.norms computes the same in plain torch",
+        name=missing.name,
+    ) from missing
+
+# triton decorates its own tl.sum, tl.cdiv … when it is imported: later the variable no longer helps
+constexpr = tl.constexpr
+INTERPRETED = tl.constexpr(not isinstance(tl.sum, triton.JITFunction))
+
+
+def check_can_run(device):
+    """A RuntimeError where kernels cannot run on `device`, saying what to do."""
+    if device.type == "cuda" or (device.type == "cpu" and INTERPRETED.value):
+        return
+    if device.type != "cpu":
+        raise RuntimeError(f"the tensors are on {device}; fused kernels run on cuda, or interpreted on cpu")
+    if torch.cuda.is_available():
+        raise RuntimeError(
+            "the tensors are on cpu and this process compiles for the GPU: move them with .cuda(), or start Python "
+            "with TRITON_INTERPRET=1 in the environment to interpret the kernels"
+        )
+    raise RuntimeError(
+        "triton was imported before normcourse.fused, so the kernels can no longer be interpreted on cpu: restart "
+        "Python and import normcourse.fused first (torch.compile imports triton too), or start it with "
+        "TRITON_INTERPRET=1 in the environment"
+    )
+
+
+@triton.jit
+def round_to(x, dtype: tl.constexpr):
+    """x (fp32 or fp64) in `dtype`, to nearest, ties to even, as the hardware does.
+
+    The interpreter by itself cuts the lower half of an fp32 off to make a bf16, which is wrong by up to a whole unit.
+    Adding half a unit less one, and the last bit that stays, makes cutting off the same as rounding to even.
+    """
+    if INTERPRETED and dtype == tl.bfloat16:
+        x = x.to(tl.float32)
+        bits = x.to(tl.uint32, bitcast=True)
+        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        nearest = tl.where(x == x, nearest, 0x7FC0)  # a NaN's bits must not carry into an infinity
+        return nearest.to(tl.uint16).to(tl.bfloat16, bitcast=True)
+    return x.to(dtype)
