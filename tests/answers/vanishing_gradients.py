@@ -178,11 +178,6 @@ def without_the_last_layer(x, weights, dy, activation="relu"):
     return logs(right(x, weights, dy, activation))[:-1]
 
 
-@mutant("log10_gradient_norms", "4 tensors")
-def a_list_of_tensors(x, weights, dy, activation="relu"):
-    return [delta.norm().log10() for delta in right(x, weights, dy, activation)]
-
-
 @mutant("log10_gradient_norms", "without calling")
 def by_autograd(x, weights, dy, activation="relu"):
     states = [x.double().requires_grad_()]
