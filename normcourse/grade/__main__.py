@@ -38,11 +38,10 @@ def run(options, out, sandbox):
     submissions = collect(options.submissions, begun.exam.exercises)
     with Progress(len(submissions)) as progress:
         results = begun.grade(submissions, sandbox, options.jobs, progress)
-    report.tables(results, begun.exam, out)
+    report.write_all(results, begun.exam, out, options.unsafe_no_sandbox)
     failed = sum(result["status"] == "failed" for result in results)
-    print(
-        f"{len(results)} 份，其中 {failed} 份没能评分：{out}/  ·  {len(results)} submissions, {failed} not graded: {out}/"
-    )
+    print(f"{len(results)} 份提交，{failed} 份没能评分 · {len(results)} submissions, {failed} not graded")
+    print(out / "index.html")
     return 0
 
 

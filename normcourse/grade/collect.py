@@ -7,6 +7,7 @@ one that is refused with a reason; what an operating system leaves behind (`__MA
 import functools
 import hashlib
 import io
+import itertools
 import os
 import re
 import stat
@@ -24,7 +25,7 @@ RATIO = 200  # of size to compressed size; a notebook with pictures has about 1,
 IGNORED = {"__MACOSX", ".ipynb_checkpoints", "__pycache__", "Thumbs.db", "desktop.ini"}
 ARCHIVES = {".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz"}
 
-# "Zhang San_1234567_assignsubmission_file_/x.ipynb" or, without folders, "Zhang San_1234567_assignsubmission_file_x.ipynb"
+# "Zhang San_1234567_assignsubmission_file_/x.ipynb", without folders "Zhang San_1234567_assignsubmission_file_x.ipynb"
 MOODLE = re.compile(r"(?P<learner>[^/]+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?")
 # "zhangsan_LATE_1234_56789_x.ipynb": the user's number, then the submission's
 CANVAS = re.compile(r"(?P<learner>[^/_]+)_(?:LATE_)?(?P<id>\d+)_\d+_.+")
@@ -101,7 +102,7 @@ def _file(path, top):
     elif not stat.S_ISREG(status.st_mode):
         yield name, _refuse("不是普通文件。", "It is not a regular file.")
     elif path.suffix.lower() == ".zip":
-        yield from _zip(Archive(lambda: open(path, "rb")), name, DEPTH)
+        yield from _zip(Archive(functools.partial(open, path, "rb")), name, DEPTH)
     elif path.suffix.lower() == ".ipynb":
         yield name, lambda: _read(path)
     else:
@@ -240,7 +241,8 @@ def _wrapper(paths, assignments):
     split = [_parts(path) for path in paths]
     if len(split) < 2:
         return 0
-    common = len(os.path.commonprefix([parts[:-1] for parts in split]))
+    columns = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*(parts[:-1] for parts in split)))
+    common = len(list(columns))
     if all(len(parts) == common + 1 and _is_assignment(parts[-1], assignments) for parts in split):
         return max(common - 1, 0)
     return common

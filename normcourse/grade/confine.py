@@ -1,4 +1,4 @@
-"""What takes the power away from a submission's process, on Linux: namespaces, limits, capabilities, a system call filter.
+"""What takes the power away from a submission's process: namespaces, limits, no capabilities, a system call filter.
 
 The fork server calls `enter_namespaces` in the process that will watch over a submission, and `give_up_everything` in
 its child, the one that runs the submission.
@@ -90,8 +90,8 @@ def prctl(option, value=0):
 
 
 def become_nobody():
-    """From root to a user without rights, with a /proc of this process namespace. Children can still map themselves into
-    user namespaces."""
+    """From root to a user without rights, with a /proc of this process namespace. Its children can still enter
+    namespaces of their own."""
     mount_proc()
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
@@ -104,7 +104,7 @@ def die_with_parent():
 
 
 def enter_namespaces():
-    """Move into namespaces of one's own; the next fork is process 1 there. The user keeps its number, which is not 0."""
+    """Move into namespaces of one's own; the next fork is process 1 there. The user's number stays, and is not 0."""
     uid, gid = os.getuid(), os.getgid()
     _call("unshare", NEW_USER | NEW_PID | NEW_NS | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP)
     Path("/proc/self/setgroups").write_text(

@@ -6,6 +6,7 @@ that come back with the right ones, which exist only here.
     Run      many submissions: in parallel, interrupted and continued
 """
 
+import builtins
 import concurrent.futures
 import hashlib
 import json
@@ -26,6 +27,8 @@ from .sandbox import NoSandbox
 
 CELL_SECONDS = 10.0  # for one cell of a notebook
 NOTEBOOK_SECONDS = 60.0  # for all of them, however often they are run
+# The kinds of errors that a report names. Others may be the learner's own, and their names say anything.
+KNOWN_ERRORS = {name for name in dir(builtins) if isinstance(getattr(builtins, name), type)} | {"ForbiddenCall"}
 CHILDREN = 5  # processes per submission: where one hangs or dies, the next goes on with what is left
 
 
@@ -61,7 +64,7 @@ class Exam:
         self._shown = {}
 
     def shown(self, name):
-        """The trials of the visible cases of a task, and the answers of its listed mistakes; none if there is no visible
+        """The trials of the visible cases of a task, and the answers of its listed mistakes; none without a visible
         check of this name."""
         if name not in self._shown and name in self.visible:
             task = self.visible[name]
@@ -109,14 +112,12 @@ def grade(submission, content, exam, sandbox):
     with attempt:
         for name, task in tasks.items():
             broken = notebook.broken_rules(cells, task)
-            result = {"of": task.points, "points": 0.0, "cases": 0, "passed": 0, "failed": {}, "words": []}
+            result = {"of": task.points, "points": 0.0, "cases": 0, "passed": 0, "failed": {}, "said": []}
             results[name] = result
             if name in missing:
-                result["words"] = [MISSING]
                 result["failed"] = {"missing": 1}
             elif broken:
-                result["words"] = [_broken_words(broken)]
-                result["failed"] = {"rules": 1}
+                result["failed"], result["said"] = {"rules": len(broken)}, [_broken_words(broken)]
             else:
                 _judge(task, exam.trials[name], attempt, result)
                 if result["passed"] < result["cases"]:
@@ -143,7 +144,6 @@ def _judge(task, trials, attempt, result):
         if where:
             failed[where] = failed.get(where, 0) + 1
     result |= {"points": earned(task, passed), "cases": len(trials), "passed": sum(passed), "failed": failed}
-    result["words"] = [_where_words(where) for where in failed]
 
 
 def _difference(answer, trial):
@@ -234,10 +234,7 @@ def _explain(names, tasks, exam, attempt, results):
     with attempt:
         for name in names:
             trials, mistaken = exam.shown(name)
-            unwritten = set(results[name]["failed"]) == {"error NotImplementedError"}
-            if unwritten:
-                results[name]["words"] = [UNWRITTEN]
-            if unwritten or not trials:
+            if not trials or set(results[name]["failed"]) == {"error NotImplementedError"}:
                 continue
             answers = attempt.answers(trials, tasks[name].seconds)
             if any(isinstance(answer, str) for answer in answers):
@@ -246,8 +243,8 @@ def _explain(names, tasks, exam, attempt, results):
                 said = check.explain(exam.visible[name], [trial.case for trial in trials], answers, mistaken)
             except Exception:  # an answer that fits nothing
                 continue
-            said = list(dict.fromkeys(words for words in said if words))
-            results[name]["words"] = [*said, *([] if said else [OTHER_INPUTS, *results[name]["words"]])]
+            results[name]["said"] = list(dict.fromkeys(words for words in said if words))
+            results[name]["visible"] = not results[name]["said"]
 
 
 def _exercise(cells, path, exam):
@@ -286,53 +283,6 @@ def language(cells):
 
 STUB = "在这里写 · Write here"  # nbgrader_config.py puts these into what learners get
 CODE_STUB = "在这里写你的代码 · your code goes here"
-
-# Words ----------------------------------------------------------------------------------------------------------------
-
-# The kinds of errors that a report names. Others may be the learner's own, and their names say anything.
-KNOWN_ERRORS = {
-    *("ArithmeticError AssertionError AttributeError IndexError KeyError LookupError MemoryError NameError".split()),
-    *("NotImplementedError OSError OverflowError RecursionError RuntimeError SyntaxError SystemExit TypeError".split()),
-    *("UnboundLocalError ValueError ZeroDivisionError ForbiddenCall FloatingPointError ImportError".split()),
-    *("ModuleNotFoundError StopIteration KeyboardInterrupt".split()),
-}
-
-WORDS = {
-    "error": ("运行时出错。", "It raises an error."),
-    "kind": ("返回的东西不对：个数或种类与要求的不同。", "It returns the wrong number or kind of things."),
-    "shape": ("结果的形状不对。", "The result has the wrong shape."),
-    "dtype": ("结果的数据类型不对。", "The result has the wrong dtype."),
-    "device": ("结果不在输入所在的设备上。", "The result is not on the device of the input."),
-    "values": ("数值不对。", "The numbers are off."),
-    "gradients": (
-        "结果对，但对某个输入或参数的梯度不对。",
-        "The result is right, but a gradient of an input or a parameter is off.",
-    ),
-    "changed": ("代码改写了自己的输入。", "The code writes to its input."),
-    "time": ("超时：没有在规定的时间里算完。", "It ran out of time."),
-    "ended": ("运行到一半，进程就退出了。", "The process ended halfway."),
-    "malformed": ("返回的东西读不出来，或者太大。", "What it returned cannot be read, or is too large."),
-    "error ForbiddenCall": (
-        "调用了这道题不许调用的函数。",
-        "It calls a function that this task is to be solved without.",
-    ),
-}
-MISSING = (
-    "没有找到答案：没有单元格以这道题的 # EXERCISE 标记开头。",
-    "No answer found: no cell begins with this task's # EXERCISE marker.",
-)
-UNWRITTEN = ("还没有写。", "Not written yet.")
-OTHER_INPUTS = (
-    "`check` 里的情形都通过了，换别的输入就不对了：",
-    "All cases of `check` pass, but with other inputs it fails:",
-)
-
-
-def _where_words(where):
-    if where in WORDS:
-        return WORDS[where]
-    kind = where.partition(" ")[2]
-    return f"运行时出错（{kind}）。", f"It raises {kind}."
 
 
 def _broken_words(broken):

@@ -73,8 +73,8 @@ def _cell(number, cell):
 
 
 def mark(cells, tasks):
-    """Say in each cell which of the tasks are graded from it, and return those that no cell is marked for. Where two are
-    marked for the same, as after copying one, both are: the later one then counts, as it does in the notebook."""
+    """Say in each cell which of the tasks are graded from it, and return those that no cell is marked for. Where two
+    are marked for the same, as after copying one, the later one counts, as it does in the notebook."""
     code = [cell for cell in cells if cell.kind == "code"]
     missing = []
     for name in tasks:

@@ -198,8 +198,8 @@ INSTALL = """\
     Arch             sudo pacman -S bubblewrap"""
 
 UNSAFE = """\
-自己写的 notebook 可以加 --unsafe-no-sandbox 评分；别人的不行：里面的代码能读写你的文件。
-Your own notebooks can be graded with --unsafe-no-sandbox; never those of others: their code can read and change your files."""
+自己写的 notebook 可以加 --unsafe-no-sandbox 评分；别人的不行：里面的代码在这台机器上什么都能做。
+Your own notebooks can be graded with --unsafe-no-sandbox; never other people's: their code could do anything here."""
 
 NO_BUBBLEWRAP = f"""\
 评分要在 bubblewrap 沙箱里运行学生的代码，这台机器上没有。请安装：
@@ -209,7 +209,7 @@ Learners' code is run in a bubblewrap sandbox, which this machine does not have.
 
 NO_LINUX = f"""\
 沙箱需要 Linux（这里是 {{system}}）。请在 Linux 机器、虚拟机或 WSL 2 里评分，并在那里安装 bubblewrap：
-The sandbox needs Linux (this is {{system}}). Grade on a Linux machine, in a virtual machine or in WSL 2, with bubblewrap:
+The sandbox needs Linux (this is {{system}}). Grade on Linux, in a virtual machine or in WSL 2, with bubblewrap:
 {INSTALL}
 {UNSAFE}"""
 

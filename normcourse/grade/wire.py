@@ -147,7 +147,7 @@ def _as_malformed():
         raise Malformed(f"an array that cannot be: {type(error).__name__}") from None
 
 
-# Cases: written by the judge, read by the child ------------------------------------------------------------------------
+# Cases: written by the judge, read by the child -----------------------------------------------------------------------
 
 
 def write_case(case):
@@ -204,7 +204,7 @@ def _read(value, tensors):
     return {"tuple": tuple, "list": list}[kind](_read(part, tensors) for part in parts)
 
 
-# Answers: written by the child, read by the judge ----------------------------------------------------------------------
+# Answers: written by the child, read by the judge ---------------------------------------------------------------------
 
 
 def write_answer(answer):
