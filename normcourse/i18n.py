@@ -89,6 +89,7 @@ TERMS = {
     "hidden_size": ("特征数 d", "features d"),
     "input_variance": ("输入方差", "input variance"),
     "layer": ("第几层", "layer"),
+    "layers": ("层数", "layers"),
     "listing": ("代码", "listing"),
     "linear_axis": ("线性", "linear"),
     "log_axis": ("对数", "logarithmic"),

@@ -241,7 +241,7 @@ def flatten(returned):
         return [(torch.as_tensor(returned), False)]
     if isinstance(returned, (tuple, list)):
         parts = [pair for part in returned for pair in flatten(part)]
-        if isinstance(returned, list) and parts and all(number for _, number in parts):
+        if isinstance(returned, list) and parts and all(number and not part.dim() for part, number in parts):
             return [(torch.stack([tensor for tensor, _ in parts]), True)]
         return parts
     raise TypeError(f"returned {kind(returned)}; expected tensors or numbers")
@@ -265,6 +265,9 @@ def compare(got, want, case):
         return Difference("error", f"出错了：{got.error}", f"it raised {got.error}")
     if want.error is not None:
         raise RuntimeError(f"the task's own answer fails on the case “{case.en}”: {want.error}")
+    if len(got.results) != len(want.results) and all(want.numbers):  # numbers in a tuple, a list or a tensor
+        count = [sum(result.numel() for result in collected.results) for collected in (got, want)]
+        got, want = (_joined(got), _joined(want)) if count[0] == count[1] else (got, want)
     if len(got.results) != len(want.results):
         return Difference(
             "kind", f"返回了 {got.kind}，应为 {want.kind}", f"it returned {got.kind}; expected {want.kind}"
@@ -327,6 +330,12 @@ def same_answer(one, other):
         and (a.is_meta or _difference(a, b.double(), 1e-5 if a.dtype == torch.float32 else None) is None)
         for a, b in pairs
     )
+
+
+def _joined(collected):
+    """The same answer with all its results, which are numbers, in one tensor."""
+    together = torch.cat([result.reshape(-1).double() for result in collected.results])
+    return replace(collected, results=[together], numbers=[True])
 
 
 def _set_parameters(module, state):

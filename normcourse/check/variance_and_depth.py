@@ -1,0 +1,556 @@
+"""The tasks of exercise 07: the variance law, DeepNorm's constants, a probe of one's own, and what a layer is worth."""
+
+import itertools
+import math
+
+import torch
+import torch.nn.functional as F
+
+from .. import measure, residual, theory
+from .case import Case, Function, Mistake, Task
+from .layer_normalisation import normal
+
+PACKAGE = (measure.__file__, residual.__file__, theory.__file__)
+
+
+def uniform(g, low, high):
+    return low + (high - low) * float(torch.rand((), generator=g))
+
+
+# stream_variance -----------------------------------------------------------------------------------------------------
+
+
+def right_stream_variance(placement, branch_variances, input_variance):
+    """Closed forms: a product for the residual stack, sums for the rest."""
+    v = torch.tensor([0.0, *branch_variances], dtype=torch.float64)
+    layers = torch.arange(len(v), dtype=torch.float64)
+    if placement == "residual":
+        return (input_variance * torch.cumprod(1 + v, 0)).tolist()
+    if placement == "post_norm":
+        return [input_variance] + [1.0] * len(branch_variances)
+    added = {"pre_norm": v, "scaled_pre_norm": v / layers.clamp(min=1), "peri_norm": layers.clamp(max=1)}
+    return (input_variance + torch.cumsum(added[placement], 0)).tolist()
+
+
+def stream_variance_cases(g):
+    def case(zh, en, placement, layers, input_variance):
+        v = [uniform(g, 0.3, 2.0) for _ in range(layers)]
+        inputs = {"placement": placement, "branch_variances": v, "input_variance": input_variance}
+        return Case(zh, en, inputs)
+
+    yield case("前置归一化", "Pre-Norm", "pre_norm", 4, 1.0)
+    yield case("后置归一化", "Post-Norm", "post_norm", 3, 1.0)
+    yield case("没有归一化", "without a norm", "residual", 4, 1.0)
+    yield case("缩放前置归一化", "scaled Pre-Norm", "scaled_pre_norm", 5, 1.0)
+    yield case("双侧归一化", "Peri-Norm", "peri_norm", 4, 1.0)
+    yield case("输入方差 3，前置归一化", "input variance 3, Pre-Norm", "pre_norm", 3, 3.0)
+    yield case("输入方差 3，后置归一化", "input variance 3, Post-Norm", "post_norm", 3, 3.0)
+    yield case("输入方差 3，没有归一化", "input variance 3, without a norm", "residual", 3, 3.0)
+    yield case("一层也没有", "no layer at all", "scaled_pre_norm", 0, 2.0)
+
+
+LAWS = {
+    "residual": lambda q, v, layer, layers: q + q * v,
+    "pre_norm": lambda q, v, layer, layers: q + v,
+    "post_norm": lambda q, v, layer, layers: 1.0,
+    "scaled_pre_norm": lambda q, v, layer, layers: q + v / layer,
+    "peri_norm": lambda q, v, layer, layers: q + 1.0,
+}
+
+
+def _law(first=0, begin=None, count=1, **changed):
+    """All five laws, some of them wrong; `first`: entries left out, `begin`: in place of the input variance."""
+
+    def wrong(placement, branch_variances, input_variance):
+        q = [input_variance if begin is None else begin]
+        for layer, v in enumerate(branch_variances, start=count):
+            q.append((LAWS | changed)[placement](q[-1], v, layer, len(branch_variances)))
+        return q[first:]
+
+    return wrong
+
+
+def _standard_deviations(placement, branch_variances, input_variance):
+    return [math.sqrt(q) for q in _law()(placement, branch_variances, input_variance)]
+
+
+STREAM_VARIANCE = Task(
+    "stream_variance",
+    right_stream_variance,
+    stream_variance_cases,
+    (
+        Mistake(
+            _law(first=1),
+            "少了第 0 个数：列表从输入的方差开始，一共 L + 1 个数。",
+            "The first entry is missing: the list begins with the variance of the input, L + 1 numbers in all.",
+        ),
+        Mistake(
+            _law(begin=1.0),
+            "输入的方差没有用上：q₀ 是 input_variance，不一定是 1。",
+            "The variance of the input is not used: q₀ is input_variance, which need not be 1.",
+        ),
+        Mistake(
+            _standard_deviations,
+            "返回的是标准差，要的是方差。",
+            "You return standard deviations; variances are asked for.",
+        ),
+        Mistake(
+            _law(pre_norm=LAWS["residual"]),
+            "前置归一化的分支读的是归一化之后的 x，写出的方差总是 v，不随主干增长：每层加 v。",
+            "A Pre-Norm branch reads a normalised x and always writes the variance v, however large the stream: add v per layer.",
+        ),
+        Mistake(
+            _law(pre_norm=LAWS["peri_norm"]),
+            "前置归一化每层加的是 v，不是 1。",
+            "Pre-Norm adds v per layer, not 1.",
+        ),
+        Mistake(
+            _law(residual=LAWS["pre_norm"]),
+            "没有归一化时，分支读的是方差为 q 的主干，写出 v·q：每层乘 1 + v。",
+            "Without a norm the branch reads the stream's variance q and writes v·q: multiply by 1 + v per layer.",
+        ),
+        Mistake(
+            _law(residual=lambda q, v, layer, layers: 2 * q),
+            "没有归一化时每层乘 1 + v；只有 v = 1 时才是翻倍。",
+            "Without a norm each layer multiplies by 1 + v; that is doubling only for v = 1.",
+        ),
+        Mistake(
+            _law(residual=lambda q, v, layer, layers: q * v),
+            "没有归一化时漏了跳跃连接：每层乘 1 + v，不是 v。",
+            "Without a norm you have lost the skip: each layer multiplies by 1 + v, not by v.",
+        ),
+        Mistake(
+            _law(post_norm=lambda q, v, layer, layers: 1 + v),
+            "后置归一化在相加之后又归一化了一次：每层之后都是 1。",
+            "Post-Norm normalises after the addition: the variance after every layer is 1.",
+        ),
+        Mistake(
+            _law(post_norm=lambda q, v, layer, layers: q),
+            "后置归一化第一层之后就是 1，不会停在输入的方差。",
+            "In Post-Norm the variance is 1 from the first layer on; it does not stay at that of the input.",
+        ),
+        Mistake(
+            _law(scaled_pre_norm=lambda q, v, layer, layers: q + v / math.sqrt(layer)),
+            "缩放前置归一化把分支的输入除以 √l，方差就除以 l，不是 √l。",
+            "Scaled Pre-Norm divides the input of the branch by √l, and so the variance by l, not by √l.",
+        ),
+        Mistake(
+            _law(scaled_pre_norm=lambda q, v, layer, layers: q + v / layer**2),
+            "缩放前置归一化的方差只除一次 l：除以 √l 的是分支的输入，平方之后是 l。",
+            "In scaled Pre-Norm the variance is divided by l once: what is divided by √l is the input, and its square by l.",
+        ),
+        Mistake(
+            _law(scaled_pre_norm=lambda q, v, layer, layers: q + v / layers),
+            "缩放前置归一化除以的是这一层的序号 l，不是总层数。",
+            "Scaled Pre-Norm divides by the number l of this layer, not by the count of all layers.",
+        ),
+        Mistake(
+            _law(count=0),
+            "缩放前置归一化的层从 1 数起：第一层除以 1，不是 0。",
+            "The layers of scaled Pre-Norm count from 1: the first is divided by 1, not by 0.",
+        ),
+        Mistake(
+            _law(count=2),
+            "缩放前置归一化的层从 1 数起：第一层除以 1，不是 2。",
+            "The layers of scaled Pre-Norm count from 1: the first is divided by 1, not by 2.",
+        ),
+        Mistake(
+            _law(peri_norm=LAWS["pre_norm"]),
+            "双侧归一化的分支以归一化结束，写出的方差总是 1，与 v 无关。",
+            "The branch of Peri-Norm ends in a norm: it always writes the variance 1, whatever v is.",
+        ),
+    ),
+    closed=PACKAGE,
+)
+
+# deepnorm_constants --------------------------------------------------------------------------------------------------
+
+
+def right_deepnorm_constants(layers):
+    """As the package has them, for `layers` layers of two branches."""
+    block = residual.DeepNorm(1, torch.nn.Identity(), depth=2 * layers)
+    return block.alpha, block.branch_gain
+
+
+def deepnorm_constants_cases(g):
+    for layers in (12, 1, 100, 1000):
+        zh, en = f"{layers} 层", f"{layers} layer{'s' * (layers > 1)}"
+        yield Case(zh, en, {"layers": layers})
+
+
+def _constants(alpha=0.25, beta=-0.25, branches=1, of_beta=None):
+    of_beta = branches if of_beta is None else of_beta
+
+    def wrong(layers):
+        return (2 * layers * branches) ** alpha, (8 * layers * of_beta) ** beta
+
+    return wrong
+
+
+DEEPNORM_CONSTANTS = Task(
+    "deepnorm_constants",
+    right_deepnorm_constants,
+    deepnorm_constants_cases,
+    (
+        Mistake(
+            _constants(branches=2),
+            "N 数的是层，不是分支：一层有注意力和前馈两个分支，公式里的 2 和 8 已经把它们算进去了。",
+            "N counts layers, not branches. A layer has two of them, attention and feed-forward, and the 2 and the 8 of the formulas include that.",
+        ),
+        Mistake(
+            _constants(branches=0.5),
+            "N 除了 2：传进来的 layers 就是 N。",
+            "N is halved; the layers that are passed in are N.",
+        ),
+        Mistake(
+            lambda layers: _constants()(layers)[::-1],
+            "两个常数的次序反了：先是 α，再是 β。",
+            "The constants are in the wrong order: α first, then β.",
+        ),
+        Mistake(
+            _constants(beta=0.25),
+            "β 的指数缺了负号：网络越深，分支开始得越小，β < 1。",
+            "The exponent of β lacks its minus: the deeper the network, the smaller its branches begin, β < 1.",
+        ),
+        Mistake(
+            _constants(alpha=0.5, beta=-0.5),
+            "指数是四分之一，你用了二分之一：这是 α² 和 β²。",
+            "The exponents are a quarter, yours a half: these are α² and β².",
+        ),
+        Mistake(
+            _constants(beta=-0.5),
+            "β 的指数是 −1/4，你用了 −1/2。",
+            "The exponent of β is −1/4; yours is −1/2.",
+        ),
+        Mistake(
+            _constants(alpha=-0.25),
+            "α 的指数多了负号：跳跃连接是加重，α > 1。",
+            "The exponent of α has a minus too many: the skip is made heavier, α > 1.",
+        ),
+        Mistake(
+            _constants(of_beta=0.25),
+            "β 里是 8N，你用了 2N：β 不是 1/α。",
+            "β has 8N, yours 2N; it is not 1/α.",
+        ),
+        Mistake(
+            _constants(of_beta=0.5),
+            "β 里是 8N，你用了 4N。",
+            "β has 8N, yours has 4N.",
+        ),
+        Mistake(
+            lambda layers: ((2 * layers) ** 0.25, (2 * layers) ** -0.5),
+            "β 用成了 GPT-2 的 1/√(2N)；DeepNorm 的是 (8N)^(−1/4)。",
+            "This β is GPT-2's 1/√(2N); that of DeepNorm is (8N)^(−1/4).",
+        ),
+        Mistake(
+            lambda layers: (0.81 * layers ** (5 / 16), 0.87 * layers ** (-5 / 16)),
+            "这是编码器–解码器的常数；这里要的是只有编码器或只有解码器的。",
+            "These are the constants of an encoder–decoder; asked for are those of a model that is only one of them.",
+        ),
+    ),
+    closed=PACKAGE,
+)
+
+# layer_probe ---------------------------------------------------------------------------------------------------------
+
+
+def right_layer_probe(x, blocks):
+    """Token by token, and the angle from the sides of the triangle (law of cosines)."""
+    updates, cosines = [], []
+    for block in blocks:
+        after, shares, angles = block(x), [], []
+        for old, new in zip(x.reshape(-1, x.shape[-1]), after.reshape(-1, x.shape[-1])):
+            a, b, c = (math.sqrt(side.square().sum().item()) for side in (old, new, new - old))
+            shares.append(c / a)
+            angles.append((a * a + b * b - c * c) / (2 * a * b))
+        updates.append(math.fsum(shares) / len(shares))
+        cosines.append(math.fsum(angles) / len(angles))
+        x = after
+    return updates, cosines
+
+
+def layer_probe_cases(g):
+    def case(zh, en, layers, *shape, dtype=torch.float64, kind="tanh"):
+        d = shape[-1]
+        sizes = torch.exp(normal(g, *shape[:-1], 1, dtype=torch.float64))
+        x = (sizes * normal(g, *shape, mean=0.3, dtype=torch.float64)).to(dtype)
+        rounding = 1e-4 if dtype == torch.float32 else None  # numbers would be compared in fp64
+        return Case(zh, en, {"x": x, "blocks": [block(g, d, kind, dtype) for _ in range(layers)]}, rounding=rounding)
+
+    yield case("3 层", "3 layers", 3, 4, 5)
+    yield case("只有 1 层", "a single layer", 1, 4, 3)
+    yield case("批 × 序列 × 特征", "batch × sequence × feature", 4, 2, 3, 6)
+    yield case("只有一个词元", "a single token", 3, 7, kind="linear")
+    yield case("fp32", "fp32", 3, 3, 8, dtype=torch.float32)
+
+
+def block(g, d, kind="linear", dtype=torch.float64):
+    """A layer whose output still resembles its input."""
+    matrix = torch.eye(d, dtype=torch.float64) + normal(g, d, d, std=0.7 / d**0.5, dtype=torch.float64)
+    return Function(kind, matrix.to(dtype))
+
+
+def _rows(tensor):
+    return torch.linalg.vector_norm(tensor, dim=-1)
+
+
+def _cosine(a, b):
+    return (a * b).sum(-1) / (_rows(a) * _rows(b))
+
+
+def _probe(
+    update=lambda new, old: (_rows(new - old) / _rows(old)).mean(),
+    cosine=lambda new, old, x: _cosine(new, old).mean(),
+    carry=True,
+    order=lambda updates, cosines: (updates, cosines),
+):
+    def wrong(x, blocks):
+        updates, cosines, state = [], [], x
+        for block in blocks:
+            new = block(state)
+            updates.append(update(new, state).item())
+            cosines.append(cosine(new, state, x).item())
+            state = new if carry else state
+        return order(updates, cosines)
+
+    return wrong
+
+
+LAYER_PROBE = Task(
+    "layer_probe",
+    right_layer_probe,
+    layer_probe_cases,
+    (
+        Mistake(
+            _probe(
+                lambda new, old: (new - old).norm() / old.norm(),
+                lambda new, old, x: _cosine(new.flatten(), old.flatten()),
+            ),
+            "范数和余弦是对整个张量取的：每个词元（最后一维）各算各的，再取平均。",
+            "Norms and cosines are those of the whole tensor: compute them for every token (the last dimension), then average.",
+        ),
+        Mistake(
+            _probe(lambda new, old: (new - old).norm() / old.norm()),
+            "改变量的范数是对整个张量取的：先对每个词元求比值，再取平均。",
+            "The norms of the update are those of the whole tensor: take the ratio of every token first, then average.",
+        ),
+        Mistake(
+            _probe(lambda new, old: _rows(new - old).mean() / _rows(old).mean()),
+            "这是平均值之比：先对每个词元求比值，再取平均。",
+            "This is the ratio of two means: take the ratio of every token first, then average.",
+        ),
+        Mistake(
+            _probe(cosine=lambda new, old, x: _cosine(new.flatten(), old.flatten())),
+            "余弦是把所有词元拉成一个向量算的：每个词元算一个，再取平均。",
+            "The cosine is that of all tokens laid end to end: compute one per token, then average.",
+        ),
+        Mistake(
+            _probe(lambda new, old: (_rows(new - old) / _rows(new)).mean()),
+            "除以的是这一层的输出：相对改变量要除以它的输入。",
+            "You divide by the output of the layer; a relative update is divided by its input.",
+        ),
+        Mistake(
+            _probe(lambda new, old: (_rows(new) / _rows(old)).mean()),
+            "这是输出与输入的长度之比：要的是两者之差的长度。",
+            "This compares the lengths of output and input; asked for is the length of their difference.",
+        ),
+        Mistake(
+            _probe(lambda new, old: ((_rows(new) - _rows(old)).abs() / _rows(old)).mean()),
+            "这是长度之差：转了方向而没有变长也是改变。先相减，再取范数。",
+            "This is a difference of lengths; turning without growing is a change too. Subtract first, then take the norm.",
+        ),
+        Mistake(
+            _probe(lambda new, old: (_rows(new - old) / _rows(old)).square().mean()),
+            "这是比值的平方：忘了开根号。",
+            "These are squared ratios: the square root is missing.",
+        ),
+        Mistake(
+            _probe(carry=False),
+            "每一层读的都是 x：第 l 层要读上一层的输出。",
+            "Every block reads x; block l should read the output of the one before.",
+        ),
+        Mistake(
+            _probe(cosine=lambda new, old, x: _cosine(new, x).mean()),
+            "余弦是与输入 x₀ 的夹角：要的是与上一层的。",
+            "The cosine is that with the input x₀; asked for is the one with the layer before.",
+        ),
+        Mistake(
+            _probe(cosine=lambda new, old, x: _cosine(new - old, old).mean()),
+            "余弦里用了改变量：要的是两个隐藏状态之间的夹角。",
+            "The cosine has the update in it; asked for is the angle between the two hidden states.",
+        ),
+        Mistake(
+            _probe(order=lambda updates, cosines: (cosines, updates)),
+            "两个列表的次序反了：先是相对改变量，再是余弦。",
+            "The lists are in the wrong order: relative updates first, then cosines.",
+        ),
+        Mistake(
+            _probe(order=lambda updates, cosines: ([0.0, *updates], [1.0, *cosines])),
+            "多了第 0 层：每层一个数，从第 1 层开始。",
+            "Layer 0 is too many: one number per layer, beginning with layer 1.",
+        ),
+    ),
+    closed=PACKAGE,
+)
+
+# layer_worth ---------------------------------------------------------------------------------------------------------
+
+
+def right_layer_worth(x, targets, blocks, head):
+    """Cross-entropy as minus the logarithm of a softmax; each variant is a list of functions."""
+
+    def cost(layers):
+        h = x
+        for one in layers:
+            h = one(h)
+        chosen = head(h).softmax(-1).gather(-1, targets[..., None])
+        return -chosen.log().mean().item()
+
+    def merged(first, second):
+        return lambda h: h + (first(h) - h) + (second(h) - h)
+
+    whole, numbers = cost(blocks), range(len(blocks))
+    dropped = [cost([blocks[i] for i in numbers if i != left_out]) - whole for left_out in numbers]
+    pairs = [cost([*blocks[:i], merged(a, b), *blocks[i + 2 :]]) for i, (a, b) in enumerate(itertools.pairwise(blocks))]
+    return dropped, [pair - whole for pair in pairs]
+
+
+def layer_worth_cases(g):
+    def case(zh, en, layers, *shape, classes=5, kind="linear"):
+        d = shape[-1]
+        inputs = {"x": normal(g, *shape, dtype=torch.float64)}
+        inputs["targets"] = torch.randint(classes, shape[:-1], generator=g)
+        inputs["blocks"] = [block(g, d, kind) for _ in range(layers)]
+        inputs["head"] = Function("linear", normal(g, classes, d, dtype=torch.float64))
+        return Case(zh, en, inputs)
+
+    yield case("3 层", "3 layers", 3, 6, 4)
+    yield case("5 层", "5 layers", 5, 8, 6, kind="tanh")
+    yield case("批 × 序列 × 特征", "batch × sequence × feature", 3, 2, 4, 5)
+    yield case("2 层", "2 layers", 2, 7, 4, kind="tanh")
+
+
+def _cross_entropy(logits, targets):
+    return F.cross_entropy(logits.flatten(0, -2), targets.flatten())
+
+
+def _side_by_side(first, second):
+    return lambda h: first(h) + second(h) - h
+
+
+def _worth(
+    loss=_cross_entropy,
+    without=lambda blocks, i: blocks[:i] + blocks[i + 1 :],
+    merge=_side_by_side,
+    change=lambda value, whole: value - whole,
+    order=lambda dropped, merged: (dropped, merged),
+):
+    """What layers are worth, with mistakes to switch on."""
+
+    def wrong(x, targets, blocks, head):
+        def value(layers):
+            h = x
+            for one in layers:
+                h = one(h)
+            return loss(head(h), targets).item()
+
+        whole, blocks = value(blocks), list(blocks)
+        dropped = [change(value(without(blocks, i)), whole) for i in range(len(blocks))]
+        merged = [
+            change(value([*blocks[:i], merge(blocks[i], blocks[i + 1]), *blocks[i + 2 :]]), whole)
+            for i in range(len(blocks) - 1)
+        ]
+        return order(dropped, merged)
+
+    return wrong
+
+
+def _later_layers_unaware(x, targets, blocks, head):
+    states = [x]
+    for layer in blocks:
+        states.append(layer(states[-1]))
+    whole = _cross_entropy(head(states[-1]), targets).item()
+    dropped = [
+        _cross_entropy(head(states[-1] - (new - old)), targets).item() - whole
+        for old, new in itertools.pairwise(states)
+    ]
+    return dropped, _worth()(x, targets, blocks, head)[1]
+
+
+LAYER_WORTH = Task(
+    "layer_worth",
+    right_layer_worth,
+    layer_worth_cases,
+    (
+        Mistake(
+            _worth(change=lambda value, whole: value),
+            "返回的是损失本身：要减去完整网络的损失。",
+            "You return the losses themselves; subtract that of the whole network.",
+        ),
+        Mistake(
+            _worth(change=lambda value, whole: whole - value),
+            "符号反了：改动之后的损失减去完整网络的，损失涨了就是正数。",
+            "The sign is reversed: the loss after the change minus that of the whole network, positive where it rises.",
+        ),
+        Mistake(
+            _worth(without=lambda blocks, i: blocks[:i]),
+            "第 l 层之后的层也一起去掉了：只跳过一层，后面的照常运行。",
+            "All layers after l are gone as well; skip a single one and run the rest.",
+        ),
+        Mistake(
+            _worth(without=lambda blocks, i: blocks[i + 1 :]),
+            "第 l 层之前的层也一起去掉了（pop 会改掉列表）：每次都从完整的网络出发，只跳过一层。",
+            "All layers before l are gone as well (pop changes the list); start from the whole network every time and skip a single one.",
+        ),
+        Mistake(
+            _later_layers_unaware,
+            "只从最后的隐藏状态里减去了这一层的贡献：后面的层读到的也变了，要重新运行。",
+            "You only take the layer's contribution off the last hidden state. The later layers read something else too: run them again.",
+        ),
+        Mistake(
+            _worth(merge=lambda first, second: lambda h: first(h) + second(h)),
+            "并联时跳跃连接算了两次：两层的输出里各有一个 x，要减去一个。",
+            "When merged, the skip counts twice: each of the two outputs contains x, so take one of them off.",
+        ),
+        Mistake(
+            _worth(merge=lambda first, second: lambda h: (first(h) + second(h)) / 2),
+            "并联不是取平均：两个分支的输出都要完整地加到 x 上。",
+            "To merge is not to average: both branches are added to x in full.",
+        ),
+        Mistake(
+            _worth(merge=lambda first, second: lambda h: first(second(h))),
+            "这是交换两层：并联时两层读的是同一个 x。",
+            "This swaps the two layers; merged, both read the same x.",
+        ),
+        Mistake(
+            _worth(merge=lambda first, second: lambda h: second(first(h))),
+            "两层还是一前一后：并联时第二层读的也是 x，不是第一层的输出。",
+            "The two still run one after the other; merged, the second reads x as well, not the output of the first.",
+        ),
+        Mistake(
+            _worth(
+                loss=lambda logits, targets: F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="sum")
+            ),
+            "损失用了求和：要对所有词元取平均。",
+            "The loss is a sum; average it over all tokens.",
+        ),
+        Mistake(
+            _worth(loss=lambda logits, targets: _cross_entropy(logits.softmax(-1), targets)),
+            "softmax 做了两次：cross_entropy 要的是 logits。",
+            "Softmax is applied twice: cross_entropy takes logits.",
+        ),
+        Mistake(
+            _worth(loss=F.cross_entropy),
+            "输入多一维时，cross_entropy 把第 1 维当成了类别：先 flatten(0, -2)。",
+            "With one more dimension cross_entropy takes dimension 1 for the classes: use flatten(0, -2) first.",
+        ),
+        Mistake(
+            _worth(order=lambda dropped, merged: (merged, dropped)),
+            "两个列表的次序反了：先是去掉一层，再是并联两层。",
+            "The lists are in the wrong order: leaving one out first, merging two second.",
+        ),
+    ),
+    closed=PACKAGE,
+)
+
+TASKS = [STREAM_VARIANCE, DEEPNORM_CONSTANTS, LAYER_PROBE, LAYER_WORTH]
