@@ -5,6 +5,9 @@ in test_fused_compiled.py.
 """
 
 import math
+import os
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -12,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck, gradgradcheck
 
-from normcourse import fused, norms
-from normcourse.fused import ops, tiles
+from normcourse import fused, models, norms
+from normcourse.fused import functional, ops, tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 KINDS = ["layer_norm", "rms_norm"]
@@ -22,6 +25,7 @@ HALF = [torch.bfloat16, torch.float16]
 DTYPES = [torch.float64, torch.float32, *HALF]
 UNIT = {torch.float64: 2**-53, torch.float32: 2**-24, torch.bfloat16: 2**-9, torch.float16: 2**-12}  # half an ulp of 1
 EPS = {"layer_norm": 1e-5, "rms_norm": 1e-6}
+pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning:triton")
 gpu_only = partial(pytest.mark.skipif, DEVICE == "cpu")
 
 
@@ -526,3 +530,294 @@ def test_dweight_has_the_same_bits_in_fifty_runs(kind, dtype):
     weights = [tensors[name] for name in ("weight", "bias") if name in tensors]
     runs = [torch.autograd.grad(y, weights, cotangents, retain_graph=True) for _ in range(50)]
     assert all(torch.equal(a, b) for run in runs[1:] for a, b in zip(run, runs[0]))
+
+
+# --- inside torch -------------------------------------------------------------------------------------------------------
+
+
+def operator_arguments(kind, add, dtype, affine=True):
+    """Arguments of `normcourse::norm` and, with its results, of `normcourse::norm_backward`."""
+    tensors, (dy, *dtotal) = draw(f"add_{kind}" if add else kind, 5, 24, dtype, affine=affine)
+    x, residual, weight, bias = (tensors.get(name) for name in ("x", "residual", "weight", "bias"))
+    forward = (x, residual, weight, bias, kind, 0.1, 1.0, dtype, dtype)
+    _, total, mean, rstd = (t.detach() for t in ops.norm(*forward))
+    read = total if add else x
+    dtotal = dtotal[0].requires_grad_() if add else None
+    other = torch.float32 if add else dtype
+    backward = (dy.requires_grad_(), read.detach().requires_grad_(), weight, mean, rstd, dtotal, kind, 0.1, 1.0)
+    return forward, (*backward, dtype, other, 0 if weight is None else 2 if kind == "layer_norm" else 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("add", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_opcheck_accepts_both_operators(kind, add, affine, dtype):
+    for operator, arguments in zip((ops.norm, ops.norm_backward), operator_arguments(kind, add, dtype, affine)):
+        torch.library.opcheck(operator, arguments)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("op", OPS)
+def test_compile_fullgraph_gives_the_same_bits_for_any_number_of_rows(op, backend):
+    torch._dynamo.reset()
+    compiled = torch.compile(getattr(fused, op), fullgraph=True, dynamic=True, backend=backend)
+    for rows in (7, 12, 40):
+        tensors, cotangents = draw(op, rows, 96)
+        eager = with_gradients(ours(op, tensors), tensors, cotangents)
+        out = compiled(**tensors)
+        found = with_gradients(out if op.startswith("add") else (out,), tensors, cotangents)
+        assert all(torch.equal(value, eager[name]) for name, value in found.items())
+
+
+def test_autocast_on_a_cpu_leaves_the_dtype_alone_as_torchs_own_operators_do():
+    x = torch.randn(4, 32, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        for kind in KINDS:
+            for dtype in (torch.bfloat16, torch.float32):
+                theirs = getattr(F, kind)(x.to(dtype), (32,))
+                assert functional._y_dtype(x.to(dtype)) == theirs.dtype == dtype
+                if DEVICE == "cpu":
+                    assert getattr(fused, kind)(x.to(dtype)).dtype == theirs.dtype
+
+
+def test_y_in_fp32_from_bf16_as_under_cuda_autocast_is_the_norm_of_the_widened_x():
+    for kind in KINDS:
+        x = draw(kind, 9, 300, torch.bfloat16)[0]["x"].detach()
+        y, *_ = ops.norm(x, None, None, None, kind, EPS[kind], 0.0, torch.float32, torch.bfloat16)
+        assert torch.equal(y, getattr(fused, kind)(x.float()))
+
+
+@gpu_only(reason="GPU only: CUDA autocast is switched off where there is no CUDA")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_autocast_on_a_gpu_gives_the_dtypes_of_torchs_own_operators(kind, dtype):
+    tensors, _ = draw(kind, 9, 300, dtype)
+    with torch.autocast("cuda", torch.float16):
+        (y,), (truth,) = ours(kind, tensors), torchs(kind, tensors)
+    assert y.dtype == truth.dtype
+    assert torch.autograd.grad(y.sum(), tensors["x"])[0].dtype == dtype
+
+
+@gpu_only(reason="GPU only: 2^31 elements; the 64-bit index arithmetic is shown in test_fused_compiled.py")
+@pytest.mark.parametrize("op", OPS)
+def test_rows_beyond_two_to_the_31_elements_are_right(op):
+    n = 4096
+    rows = 2**31 // n + 3
+    x = torch.randn(rows, n, device=DEVICE, dtype=torch.bfloat16)
+    x.requires_grad_()
+    tensors = {"x": x, "residual": torch.ones_like(x)} if op.startswith("add") else {"x": x}
+    y, *_ = ours(op, tensors)
+    dy = torch.randn_like(x[-3:])
+    (dx,) = torch.autograd.grad(y[-3:], x, dy)
+    last = {name: t.detach()[-3:].requires_grad_() for name, t in tensors.items()}
+    expected, *_ = ours(op, last)
+    assert torch.equal(y[-3:], expected)
+    assert torch.equal(dx[-3:], torch.autograd.grad(expected, last["x"], dy)[0]) and not dx[:-3].any()
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="GPU only: needs two of them")
+@pytest.mark.parametrize("op", OPS)
+def test_tensors_on_another_gpu_than_the_current_one_are_right(op):
+    tensors, cotangents = draw(op, 37, 1000)
+    first = with_gradients(ours(op, tensors), tensors, cotangents)
+    moved = {name: t.detach().to("cuda:1").requires_grad_() for name, t in tensors.items()}
+    second = with_gradients(ours(op, moved), moved, [c.to("cuda:1") for c in cotangents])
+    assert torch.cuda.current_device() == 0
+    assert all(torch.equal(value.to("cuda:0"), first[name]) for name, value in second.items())
+
+
+# --- wrong input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nothing_is_launched(monkeypatch):
+    def launched(*_):
+        raise AssertionError("an operator was called with input that is wrong")
+
+    monkeypatch.setattr(functional, "norm", launched)
+
+
+X = torch.zeros(2, 8)
+WRONG = {
+    "weight has shape (4,), but the last dimension of x is 8": dict(weight=torch.ones(4)),
+    "weight has shape (1, 8), but": dict(weight=torch.ones(1, 8)),
+    "weight has dtype torch.int64; expected a floating": dict(weight=torch.ones(8, dtype=torch.int64)),
+    "weight is 8; expected a tensor": dict(weight=8),
+    "weight is on meta, but x is on cpu": dict(weight=torch.ones(8, device="meta")),
+    "x has dtype torch.int64; a norm needs a floating": dict(x=X.long()),
+    "x has dtype torch.complex64; a norm needs a floating": dict(x=X.to(torch.complex64)),
+    "x is a single number": dict(x=torch.tensor(1.0)),
+    "x is [1.0]; expected a tensor": dict(x=[1.0]),
+    "eps is 0.0; it must be > 0": dict(eps=0.0),
+}
+WRONG_SUM = {
+    "residual has shape (8,), but x has shape (2, 8)": dict(residual=torch.zeros(8)),
+    "residual is None; expected a tensor": dict(residual=None),
+    "residual has dtype torch.int32; expected a floating": dict(residual=X.int()),
+    "residual is on meta, but x is on cpu": dict(residual=X.to("meta")),
+    "residual_dtype is torch.int32; expected a floating": dict(residual_dtype=torch.int32),
+    "residual_dtype is 'fp32'; expected a floating": dict(residual_dtype="fp32"),
+}
+
+
+@pytest.mark.parametrize("message", [*WRONG, *WRONG_SUM])
+@pytest.mark.parametrize("op", OPS)
+def test_wrong_input_is_one_clear_error_before_anything_is_launched(op, message, nothing_is_launched):
+    if message in WRONG_SUM and not op.startswith("add"):
+        with pytest.raises(TypeError):  # a norm alone has no such argument
+            getattr(fused, op)(X, **WRONG_SUM[message])
+        return
+    arguments = {"x": X} | ({"residual": X} if op.startswith("add") else {}) | {**WRONG, **WRONG_SUM}[message]
+    with pytest.raises((TypeError, ValueError)) as raised:
+        getattr(fused, op)(**arguments)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("op", ["layer_norm", "add_layer_norm"])
+def test_a_wrong_bias_is_named(op, nothing_is_launched):
+    residual = [X] if op.startswith("add") else []
+    with pytest.raises(ValueError, match=r"bias has shape \(4,\), but the last dimension of x is 8"):
+        getattr(fused, op)(X, *residual, torch.ones(8), torch.ones(4))
+
+
+def test_a_device_without_kernels_is_named():
+    with pytest.raises(
+        RuntimeError, match="the tensors are on mtia:0; fused kernels run on cuda, or interpreted on cpu"
+    ):
+        fused.interpreter.check_can_run(torch.device("mtia:0"))
+
+
+# --- triton with and without a GPU --------------------------------------------------------------------------------------
+
+
+def python(code, **environment):
+    """Run code in a Python of its own, where triton is not imported yet and no GPU is seen."""
+    environment = (
+        {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"CUDA_VISIBLE_DEVICES": ""} | environment
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+
+def test_without_cuda_importing_fused_sets_up_the_interpreter():
+    run = python(
+        "from normcourse import fused; import torch; print(fused.layer_norm(torch.tensor([[1.0, 3.0]])).round().tolist())"
+    )
+    assert run.stdout.strip() == "[[-1.0, 1.0]]", run.stderr
+
+
+def test_where_triton_was_imported_before_the_error_says_what_to_do():
+    call = "import triton, torch; from normcourse import fused; print(fused.layer_norm(torch.ones(1, 2)).tolist())"
+    run = python(call)
+    assert "triton was imported before normcourse.fused" in run.stderr
+    assert "restart Python and import normcourse.fused first" in run.stderr.replace("\n", " ")
+    assert python(call, TRITON_INTERPRET="1").stdout.strip() == "[[0.0, 0.0]]"  # and doing it helps
+    module = "import triton, torch; from normcourse import fused; print(fused.LayerNorm(2)(torch.ones(1, 2)).tolist())"
+    assert python(module).stdout.strip() == "[[0.0, 0.0]]"  # a module falls back to torch's own operator
+
+
+def test_where_triton_is_missing_the_error_says_what_to_do():
+    run = python("import sys; sys.modules['triton'] = None; import normcourse.fused")
+    assert "needs triton, which is not installed: pip install 'normcourse[fused]'" in run.stderr
+
+
+# --- modules ------------------------------------------------------------------------------------------------------------
+
+INTERPRETED = {
+    "layer_norm": partial(fused.LayerNorm, interpret=True),
+    "rms_norm": partial(fused.RMSNorm, interpret=True),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"eps": 0.1}, {"elementwise_affine": False}, {"bias": False}])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_module_has_the_state_and_the_numbers_of_norms(kind, options):
+    if kind == "rms_norm" and "bias" in options:
+        with pytest.raises(TypeError, match="bias"):
+            INTERPRETED[kind](300, **options)
+        return
+    plain, fast = norms.NORMS[kind](300, **options), INTERPRETED[kind](300, **options)
+    for name, parameter in plain.named_parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(len(name)))
+    fast.load_state_dict(plain.state_dict())
+    assert repr(fast) == repr(plain)
+    x, dy = torch.randn(2, 4, 300, generator=torch.Generator().manual_seed(0)).unbind()
+    for module, device in ((plain, "cpu"), (fast, DEVICE)):
+        module.to(device)
+        module.x = x.to(device).requires_grad_()
+        module.y = module(module.x)
+        module.y.backward(dy.to(device))
+    torch.testing.assert_close(fast.y.cpu(), plain.y, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(fast.x.grad.cpu(), plain.x.grad, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(fast.parameters(), plain.parameters()):
+        torch.testing.assert_close(ours.grad.cpu(), theirs.grad, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_on_a_cpu_a_module_takes_torchs_own_operator_unless_asked(kind, monkeypatch):
+    x, residual = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(0)).unbind()
+    module = {"layer_norm": fused.LayerNorm, "rms_norm": fused.RMSNorm}[kind](32)
+    asked = INTERPRETED[kind](32)
+    monkeypatch.setattr(functional, "norm", lambda *_: pytest.fail("a kernel was asked for"))
+    truth = norms.NORMS[kind](32)(x + residual)
+    torch.testing.assert_close(module(x + residual), truth)
+    y, total = module.add(x, residual)
+    assert torch.equal(total, x + residual)
+    torch.testing.assert_close(y, truth)
+    for call in (asked, partial(asked.add, residual=residual)):
+        with pytest.raises(pytest.fail.Exception):
+            call(x)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_module_names_a_width_that_does_not_fit(kind):
+    for module in (INTERPRETED[kind](32), type(INTERPRETED[kind](32))(32)):
+        for call in (module, partial(module.add, residual=torch.ones(2, 16))):
+            with pytest.raises(ValueError, match="was made for a last dimension of 32"):
+                call(torch.ones(2, 16))
+
+
+def stacks(kind, placement="pre_norm"):
+    """A deep MLP, a Transformer with dropout and a character model, with the norm `kind` as given, and their inputs."""
+    generator = torch.Generator().manual_seed(0)
+    for model in (
+        models.deep_mlp(5, 48, placement, kind, seed=3),
+        models.Transformer(vocabulary=11, width=32, heads=2, depth=2, placement=placement, norm=kind, dropout=0.1),
+        models.CharacterMLP(11, 3, placement, norm=kind, width=32, context=4),
+    ):
+        yield model.to(DEVICE), model.random_inputs(3, generator).to(DEVICE)
+
+
+def value_and_gradients(run, model, inputs):
+    torch.manual_seed(5)  # the same dropout
+    model.zero_grad()
+    y = run(inputs)
+    y.square().sum().backward()
+    return [y.detach(), *(p.grad.clone() for p in model.parameters())]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_stack_fused_across_blocks_has_the_bits_of_the_plain_stack(kind):
+    for model, inputs in stacks(INTERPRETED[kind]):
+        fast = fused.PreNormStack(model)
+        assert [p for p in fast.parameters()] == [p for p in model.parameters()]
+        plain = value_and_gradients(model, model, inputs)
+        for ours, theirs in zip(value_and_gradients(fast, model, inputs), plain):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+        torch.manual_seed(5)
+        y = fast(inputs)
+        assert torch.equal(y.detach(), plain[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_stack_fused_across_blocks_has_the_numbers_of_the_stack_in_plain_torch(kind):
+    for (model, inputs), (plain, _) in zip(stacks(INTERPRETED[kind]), stacks(kind)):
+        fast = value_and_gradients(fused.PreNormStack(model), model, inputs)
+        for ours, theirs in zip(fast, value_and_gradients(plain, plain, inputs)):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("placement", "norm"), [("post_norm", fused.LayerNorm), ("pre_norm", "rms_norm")])
+def test_the_stack_fused_across_blocks_takes_pre_norm_and_fused_norms_only(placement, norm):
+    with pytest.raises(TypeError, match="expected placement='pre_norm' and norm=fused"):
+        fused.PreNormStack(models.deep_mlp(2, 8, placement, norm))

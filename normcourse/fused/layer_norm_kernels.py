@@ -104,7 +104,7 @@ def backward(
         dw += dy * x_hat
         db += dy
 
-    at = tl.program_id(0) * N + column
+    at = tl.program_id(0).to(tl.int64) * N + column
     if DW is not None:
         tl.store(DW + at, tl.sum(dw, 0, keep_dims=True), column < N)
     if DB is not None:

@@ -124,7 +124,7 @@ def _save(ctx, inputs, output):
     x, residual, weight, bias, ctx.kind, ctx.eps, ctx.offset, _, _ = inputs
     _, total, mean, rstd = output
     ctx.set_materialize_grads(False)  # an output that nobody used has the gradient None, not a tensor of zeros
-    ctx.mark_non_differentiable(mean, rstd)
+    ctx.mark_non_differentiable(mean, rstd, *([total] if residual is None else []))
     ctx.save_for_backward(x if residual is None else total, weight, mean, rstd)
     ctx.dtypes = [None if t is None else t.dtype for t in (x, residual, weight, bias)]
 
@@ -158,6 +158,7 @@ def _save_for_second(ctx, inputs, output):
     dy, x, weight, _, _, dtotal, ctx.kind, ctx.eps, ctx.offset, _, _, _ = inputs
     ctx.dtotal_dtype = None if dtotal is None else dtotal.dtype
     ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(*(t for t in output if not t.numel()))
     ctx.save_for_backward(dy, x, weight)
 
 

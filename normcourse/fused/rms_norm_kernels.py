@@ -81,8 +81,9 @@ def backward(
             tl.store(DResidual + at, round_to(dx, DResidual.dtype.element_ty), inside)
         dw += dy * x_hat
 
+    at = tl.program_id(0).to(tl.int64) * N + column
     if DW is not None:
-        tl.store(DW + tl.program_id(0) * N + column, tl.sum(dw, 0, keep_dims=True), column < N)
+        tl.store(DW + at, tl.sum(dw, 0, keep_dims=True), column < N)
 
 
 @triton.jit
