@@ -1,4 +1,5 @@
-"""`make exercises`: solutions/source/*.md -> solutions/NN_topic/NN_topic.ipynb, run -> exercises/ by nbgrader.
+"""`make exercises`: solutions/source/*.md -> solutions/NN_topic/NN_topic.ipynb, run -> exercises/ by nbgrader. What
+the learner's check needs of solutions/hidden/ is recorded in normcourse/check/recorded/.
 
 Arguments: names to build, e.g. `03`; all by default. A text source needs no nbgrader metadata. A cell that begins with
 `# EXERCISE: name` is to be filled in, the one that calls `check("name", …)` is graded, and a text cell that begins with
@@ -16,7 +17,8 @@ from pathlib import Path
 
 import nbformat
 
-from normcourse.check.hidden import load
+from normcourse.check import recorded
+from normcourse.check.hidden import load, load_each
 
 from .build_notebooks import execute, read
 
@@ -60,6 +62,12 @@ def _nbgrader(grade_id, solution=False, locked=False, points=None):
     return {"schema_version": 3, "grade_id": grade_id, **flags} | ({} if points is None else {"points": points})
 
 
+def record(name, folder=recorded.FOLDER):
+    """Record what the learner's check needs of an exercise's tasks."""
+    folder.mkdir(exist_ok=True)
+    recorded.write(folder / f"{name}.gz", load_each(SOLUTIONS / "hidden")[name][0].values())
+
+
 def build_solution(source):
     start, folder = time.monotonic(), SOLUTIONS / source.stem
     folder.mkdir(exist_ok=True)
@@ -93,6 +101,8 @@ def release(names, root=ROOT):
 
 def main():
     chosen = sources(sys.argv[1:])
+    for source in chosen:
+        record(source.stem)
     for source in chosen:
         build_solution(source)
     release([source.stem for source in chosen])

@@ -1,31 +1,17 @@
 """The visible checks of the exercises: `check("layer_norm", layer_norm)` says case by case what holds, and for a case
 that fails the likely mistake, in the language in force.
 
-How it knows the mistake: each task comes with wrong versions that people write. If your numbers are exactly those of
-one of them, that is the mistake; otherwise you read where the numbers differ.
+How it knows the mistake: for each task the numbers that people's usual mistakes give are on record. If yours are
+exactly those of one of them, that is the mistake; otherwise you read where the numbers differ.
 """
 
 import html
-import pkgutil
-from importlib import import_module
-
-import torch
 
 from ..i18n import text
-from .case import Case, ForbiddenCall, Function, Mistake, Task, answer, compare, right_answer, same_answer
+from .case import Case, ForbiddenCall, Function, Mistake, Task, answer, compare, same_answer
+from .recorded import tasks
 
-__all__ = ["Case", "Function", "Mistake", "Task", "check", "diagnose", "tasks"]
-
-TOPICS = [module.name for module in pkgutil.iter_modules(__path__) if module.name not in ("case", "hidden")]
-
-
-def tasks():
-    """All tasks by name."""
-    found = {}
-    for topic in TOPICS:
-        for task in import_module(f"{__name__}.{topic}").TASKS:
-            found[task.name] = task
-    return found
+__all__ = ["Case", "Function", "Mistake", "Task", "check", "diagnose", "explain", "tasks"]
 
 
 def check(name, solution):
@@ -45,27 +31,24 @@ def check(name, solution):
         raise TypeError(
             f"{name} is {solution!r}; pass the function or class itself, without calling it: check({name!r}, {name})"
         )
-    cases = list(known[name].cases(torch.Generator().manual_seed(0)))
-    return Report(name, list(zip(cases, diagnose(known[name], cases, solution))))
+    return Report(name, list(zip(known[name].cases, diagnose(known[name], solution))))
 
 
-def diagnose(task, cases, solution):
-    """For each case None if the solution is right, else what to tell the learner: (中文, English).
+def diagnose(task, solution):
+    """For each visible case of a task None if the solution is right, else what to tell the learner: (中文, English)."""
+    return explain(task, [answer(solution, case, task) for case in task.cases])
+
+
+def explain(task, mine):
+    """As `diagnose`, from the answers that a solution gave.
 
     Where several of the task's mistakes give the same wrong numbers, the one that agrees in most cases is named.
     """
-    return explain(task, cases, [answer(solution, case, task) for case in cases])
-
-
-def explain(task, cases, mine, mistaken=None):
-    """As `diagnose`, from the answers that a solution gave. mistaken: those of the mistakes, if they are at hand."""
-    right = [right_answer(task, case) for case in cases]
-    differences = [compare(*answers) for answers in zip(mine, right, cases)]
+    differences = [compare(*answers) for answers in zip(mine, task.right, task.cases)]
     if not any(differences):
         return differences
-    theirs = mistaken or answers_of_mistakes(task, cases)
-    agrees = {mistake: [same_answer(*pair) for pair in zip(mine, made)] for mistake, made in theirs.items()}
-    likely = sorted(task.mistakes, key=lambda mistake: -sum(agrees[mistake]))
+    mistakes = [(zh, en, theirs, [same_answer(*pair) for pair in zip(mine, theirs)]) for zh, en, theirs in task.mistakes]
+    mistakes.sort(key=lambda mistake: -sum(mistake[3]))
 
     def words(i):
         kind, _, message = (mine[i].error or "").partition(": ")
@@ -73,17 +56,12 @@ def explain(task, cases, mine, mistaken=None):
             return "还没有写。", "Not written yet."
         if kind == ForbiddenCall.__name__:
             return f"这道题要求不调用 {message}。", f"This task is to be solved without calling {message}."
-        for mistake in likely:
-            if agrees[mistake][i] and compare(theirs[mistake][i], right[i], cases[i]):
-                return mistake.zh, mistake.en
+        for zh, en, theirs, agrees in mistakes:
+            if agrees[i] and compare(theirs[i], task.right[i], task.cases[i]):
+                return zh, en
         return f"{differences[i].zh}。", f"{differences[i].en[0].upper()}{differences[i].en[1:]}."
 
     return [difference and words(i) for i, difference in enumerate(differences)]
-
-
-def answers_of_mistakes(task, cases):
-    """Mistake -> its answers, one per case."""
-    return {mistake: [answer(mistake.wrong, case) for case in cases] for mistake in task.mistakes}
 
 
 class Report:

@@ -1,4 +1,5 @@
-"""What a graded task is made of, for the learner's check and for the instructor's hidden tests alike.
+"""What a graded task is made of, for the learner's check and for the instructor's hidden tests alike. The tasks
+themselves are the instructor's (`hidden`); what a learner's check needs of them is recorded as data (`recorded`).
 
     Task    one thing to write: the right answer, the cases to try, the mistakes people make
     Case    one use of it: what goes in, and whether gradients are asked for
@@ -12,7 +13,6 @@ another process, and the learner's code needs to see nothing else.
 import contextlib
 import sys
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -88,20 +88,23 @@ class Task:
 
     name: the key, and what the cell's marker says: `# EXERCISE: name`.
     right: the right function or class. It is called with all inputs in fp64.
-    cases: generator -> list of `Case`. The first is the plain definition: without it there are no points.
+    visible: generator -> the `Case`s that the learner's check tries, the first being the plain definition.
+    cases: generator -> the `Case`s of the hidden tests. The first is again the plain definition: without it there are no
+        points.
     mistakes: the `Mistake`s, the likelier ones first.
     without: names of torch functions and methods that must not be called, whatever their alias.
-    closed: files whose functions must not be called, such as `norms.__file__`.
+    closed: modules and packages whose functions must not be called, such as "normcourse.norms".
     points: what the task is worth.
     seconds: for all cases together, in the judge.
     """
 
     name: str
     right: object
-    cases: object
+    visible: object
     mistakes: tuple = ()
     without: tuple = ()
     closed: tuple = ()
+    cases: object = None
     points: int = 0
     seconds: float = 5.0
 
@@ -148,9 +151,11 @@ def rules(task):
             return function(*args, **(kwargs or {}))
 
     def watch(frame, event, _):
-        if event == "call" and frame.f_code.co_filename in task.closed:
-            raise ForbiddenCall(f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_name}")
+        module = frame.f_globals.get("__name__", "")
+        if event == "call" and f"{module}.".startswith(closed):
+            raise ForbiddenCall(f"{module.removeprefix('normcourse.')}.{frame.f_code.co_name}")
 
+    closed = tuple(f"{module}." for module in task.closed)
     before = sys.getprofile()
     if task.closed:
         sys.setprofile(watch)  # of this thread only: explorers go on drawing in theirs

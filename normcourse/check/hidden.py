@@ -1,12 +1,15 @@
 """The instructor's side of a task: hidden tests are `Task`s with points and cases drawn from a secret seed.
 
-They stand in a folder of Python files (`solutions/hidden/`), each with a list TASKS and, for what is marked by hand, a
-dict ESSAYS {name: points}. Nothing here is a test; the folder is never handed out.
+They stand in a folder (`solutions/hidden/`): for each exercise a file `NN_topic.py` with a list TASKS and, for what is
+marked by hand, a dict ESSAYS {name: points}. What a task is (right answer, visible cases, mistakes) may stand in
+another file of the folder. Nothing here is a test; the folder is never handed out.
 """
 
+import contextlib
 import math
 import runpy
 import secrets
+import sys
 from pathlib import Path
 
 import torch
@@ -28,18 +31,33 @@ def load_each(folder):
 
     Raises: FileNotFoundError where there are none, ValueError for a task without points or a name given twice.
     """
-    files = sorted(Path(folder).glob("*.py"))
+    files = sorted(Path(folder).glob("[0-9]*.py"))
     if not files:
-        raise FileNotFoundError(f"{folder} holds no hidden tests (*.py); give the folder with --tests")
+        raise FileNotFoundError(f"{folder} holds no hidden tests (NN_topic.py); give the folder with --tests")
     exercises, known = {}, set()
     for file in files:
-        content = runpy.run_path(str(file))
+        with _importable(file.parent):
+            content = runpy.run_path(str(file))
         for task in content["TASKS"]:
-            if task.name in known or not task.points > 0:
-                raise ValueError(f"{file.name}: the task {task.name} needs points, and may be there only once")
+            if task.name in known or not task.points > 0 or task.cases is None:
+                raise ValueError(f"{file.name}: the task {task.name} needs cases and points, and may be there only once")
             known.add(task.name)
         exercises[file.stem] = {task.name: task for task in content["TASKS"]}, content.get("ESSAYS", {})
     return exercises
+
+
+@contextlib.contextmanager
+def _importable(folder):
+    """Inside, files of a folder can be imported by their names; afterwards they are forgotten."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            if getattr(sys.modules[name], "__file__", None) == str(folder / f"{name}.py"):
+                del sys.modules[name]
 
 
 def earned(task, passed):

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 
 from normcourse.check import Case
-from normcourse.check.layer_normalisation import normal
-from normcourse.check.vanishing_gradients import (
+from layer_normalisation import normal
+from vanishing_gradients import (
     FACTOR_PER_LAYER,
     LOG10_GRADIENT_NORMS,
     MEAN_FIELD_FACTORS,

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from normcourse.check import Case
-from normcourse.check.residual_connections import (
+from residual_connections import (
     INPUT_GRADIENT,
     PATH_SHARES,
     RESIDUAL_BLOCK_BACKWARD,

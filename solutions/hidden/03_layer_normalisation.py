@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from normcourse.check import Case
-from normcourse.check.layer_normalisation import LAYER_NORM, LAYER_NORM_BACKWARD, MERGE_STATISTICS, WELFORD, normal
+from layer_normalisation import LAYER_NORM, LAYER_NORM_BACKWARD, MERGE_STATISTICS, WELFORD, normal
 
 
 def between(g, low, high):

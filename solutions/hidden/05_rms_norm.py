@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 
 from normcourse.check import Case
-from normcourse.check.layer_normalisation import normal
-from normcourse.check.rms_norm import FOLD_LAYER_NORM, MEAN_SHARE, RMS_NORM, RMS_NORM_BACKWARD
+from layer_normalisation import normal
+from rms_norm import FOLD_LAYER_NORM, MEAN_SHARE, RMS_NORM, RMS_NORM_BACKWARD
 
 
 def between(g, low, high):

@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 
 from normcourse.check import Case, Function
-from normcourse.check.layer_normalisation import normal
-from normcourse.check.pre_and_post_norm import (
+from layer_normalisation import normal
+from pre_and_post_norm import (
     IDENTITY_PATH,
     LOSS_CURVE,
     POST_LN_BLOCK,

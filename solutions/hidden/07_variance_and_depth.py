@@ -5,8 +5,8 @@ from dataclasses import replace
 import torch
 
 from normcourse.check import Case, Function
-from normcourse.check.layer_normalisation import normal
-from normcourse.check.variance_and_depth import (
+from layer_normalisation import normal
+from variance_and_depth import (
     DEEPNORM_CONSTANTS,
     LAYER_PROBE,
     LAYER_WORTH,

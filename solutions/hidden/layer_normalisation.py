@@ -5,8 +5,7 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from .. import norms
-from .case import Case, Mistake, Task
+from normcourse.check import Case, Mistake, Task
 
 BUILT_IN = ("layer_norm", "native_layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm", "normalize")
 DIFFERENTIATION = ("backward", "grad", "vjp", "jvp", "jacobian", "jacrev", "jacfwd")
@@ -178,7 +177,7 @@ LAYER_NORM = Task(
         ),
     ),
     without=BUILT_IN,
-    closed=(norms.__file__,),
+    closed=("normcourse.norms",),
 )
 
 
@@ -311,7 +310,7 @@ LAYER_NORM_BACKWARD = Task(
         ),
     ),
     without=(*BUILT_IN, *DIFFERENTIATION),
-    closed=(norms.__file__,),
+    closed=("normcourse.norms",),
 )
 
 # welford -------------------------------------------------------------------------------------------------------------
@@ -406,7 +405,7 @@ WELFORD = Task(
         ),
     ),
     without=("var", "std", "var_mean", "std_mean", "cov", *BUILT_IN),
-    closed=(norms.__file__,),
+    closed=("normcourse.norms",),
 )
 
 # merge_statistics ----------------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ import math
 import torch
 import torch.nn.functional as F
 
-from .. import residual
-from .case import Case, Function, Mistake, Task
-from .layer_normalisation import normal
+from normcourse.check import Case, Function, Mistake, Task
+from layer_normalisation import normal
+
+from normcourse import residual
 
 
 def norm_with(weight):
@@ -141,7 +142,7 @@ WIRE = Task(
             "Peri-Norm does not use norm_out.",
         ),
     ),
-    closed=(residual.__file__,),
+    closed=("normcourse.residual",),
 )
 
 # post_ln_block -------------------------------------------------------------------------------------------------------
@@ -282,7 +283,7 @@ POST_LN_BLOCK = Task(
             "The order is reversed: attention comes first, feed-forward second.",
         ),
     ),
-    closed=(residual.__file__,),
+    closed=("normcourse.residual",),
 )
 
 # loss_curve ----------------------------------------------------------------------------------------------------------
@@ -416,7 +417,7 @@ LOSS_CURVE = Task(
             "In your Pre-Norm the skip is normalised too; the h of the stream is to be added untouched.",
         ),
     ),
-    closed=(residual.__file__,),
+    closed=("normcourse.residual",),
 )
 
 # warmup_rate ---------------------------------------------------------------------------------------------------------
@@ -639,7 +640,7 @@ IDENTITY_PATH = Task(
             "You return the norms; asked for are the two gradients themselves, of the shape of x.",
         ),
     ),
-    closed=(residual.__file__,),
+    closed=("normcourse.residual",),
 )
 
 TASKS = [WIRE, POST_LN_BLOCK, LOSS_CURVE, WARMUP_RATE, IDENTITY_PATH]

@@ -4,9 +4,8 @@ import math
 
 import torch
 
-from .. import measure, theory
-from .case import Case, Mistake, Task
-from .layer_normalisation import DIFFERENTIATION, normal
+from normcourse.check import Case, Mistake, Task
+from layer_normalisation import DIFFERENTIATION, normal
 
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "linear": lambda h: h}
 
@@ -192,7 +191,7 @@ LOG10_GRADIENT_NORMS = Task(
         ),
     ),
     without=(*DIFFERENTIATION, "requires_grad", "retain_grad"),
-    closed=(measure.__file__,),
+    closed=("normcourse.measure",),
 )
 
 # factor_per_layer ----------------------------------------------------------------------------------------------------
@@ -484,7 +483,7 @@ MEAN_FIELD_FACTORS = Task(
             "The factors are in reverse order: the first belongs to layer 1.",
         ),
     ),
-    closed=(theory.__file__,),
+    closed=("normcourse.theory",),
 )
 
 # orthogonal ----------------------------------------------------------------------------------------------------------

@@ -6,11 +6,12 @@ import math
 import torch
 import torch.nn.functional as F
 
-from .. import measure, residual, theory
-from .case import Case, Function, Mistake, Task
-from .layer_normalisation import normal
+from normcourse.check import Case, Function, Mistake, Task
+from layer_normalisation import normal
 
-PACKAGE = (measure.__file__, residual.__file__, theory.__file__)
+from normcourse import residual
+
+PACKAGE = ("normcourse.measure", "normcourse.residual", "normcourse.theory")
 
 
 def uniform(g, low, high):

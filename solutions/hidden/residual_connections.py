@@ -4,9 +4,8 @@ import math
 
 import torch
 
-from .. import measure, models, residual, theory
-from .case import Case, Mistake, Task
-from .layer_normalisation import DIFFERENTIATION, normal
+from normcourse.check import Case, Mistake, Task
+from layer_normalisation import DIFFERENTIATION, normal
 
 # input_gradient ------------------------------------------------------------------------------------------------------
 
@@ -163,7 +162,7 @@ INPUT_GRADIENT = Task(
             "You return the norm of the gradient; the gradient itself is asked for.",
         ),
     ),
-    closed=(residual.__file__, models.__file__, measure.__file__),
+    closed=("normcourse.residual", "normcourse.models", "normcourse.measure"),
 )
 
 # residual_block_backward ---------------------------------------------------------------------------------------------
@@ -527,7 +526,7 @@ PATH_SHARES = Task(
             "At χ = 0 this is 0 · log 0 = nan. torch.xlogy takes 0 · log 0 as 0.",
         ),
     ),
-    closed=(theory.__file__,),
+    closed=("normcourse.theory",),
 )
 
 TASKS = [INPUT_GRADIENT, RESIDUAL_BLOCK_BACKWARD, SMALLEST_SINGULAR_VALUES, PATH_SHARES]
