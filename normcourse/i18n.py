@@ -48,6 +48,7 @@ TERMS = {
     "branch": ("分支", "branch"),
     "best": ("各取最好的", "best for each"),
     "branch_scale": ("分支 a", "branch a"),
+    "columns": ("每行的个数", "numbers per row"),
     "compare": ("比较", "compare with"),
     "depth": ("层数", "depth"),
     "dropped_layer": ("去掉的层", "left out"),
@@ -128,6 +129,8 @@ TERMS = {
     "measure": ("量什么", "measure"),
     "shift": ("单元的均值", "means of the units"),
     "scale": ("整层的尺度", "scale of the layer"),
+    "rows": ("行数", "rows"),
+    "update": ("每层加上的数", "added per layer"),
 }
 
 _state = {"language": "both"}

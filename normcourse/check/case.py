@@ -399,5 +399,8 @@ def _difference(mine, exact, rounding):
         worst = excess.flatten().argmax().item()
     place = tuple(int(i) for i in torch.unravel_index(torch.tensor(worst), exact.shape)) if exact.dim() else ()
     at = f"[{', '.join(map(str, place))}]" if place else ""
-    numbers = f"{mine.flatten()[worst].item():.6g}", f"{exact.flatten()[worst].item():.6g}"
+    pair = mine.flatten()[worst].item(), exact.flatten()[worst].item()
+    numbers = [f"{value:.6g}" for value in pair]
+    if numbers[0] == numbers[1]:  # what differs are the digits after these
+        numbers = [f"{value:.12g}" for value in pair]
     return f"{at} 处是 {numbers[0]}，应为 {numbers[1]}".strip(), f"{at} is {numbers[0]}, expected {numbers[1]}".strip()

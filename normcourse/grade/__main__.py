@@ -7,6 +7,12 @@ import time
 from pathlib import Path
 
 DESCRIPTION = "用隐藏测试批改一个文件夹里的 notebook。 Grade a folder of submitted notebooks with the hidden tests."
+WARNING = """\
+██████████████████████████████████████████████████████████████████████████████████████████████████
+██  没有沙箱！提交的代码可以读写、删除你的文件，可以上网，也可以给自己打分。只用来评自己写的 notebook。
+██  NO SANDBOX! The submitted code can read, change and delete your files, use the network, and give
+██  itself any score. Only for notebooks you have written yourself.
+██████████████████████████████████████████████████████████████████████████████████████████████████"""
 
 
 def main(arguments=None):
@@ -14,50 +20,55 @@ def main(arguments=None):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from .sandbox import NoSandbox, Sandbox  # the sandbox starts while torch is still being imported here
 
-    out = Path(options.out)
+    private = [options.submissions, options.tests, options.out, *filter(None, [options.to_nbgrader])]
     try:
-        with Sandbox([options.submissions, options.tests, out], unsafe=options.unsafe_no_sandbox) as sandbox:
-            return run(options, out, sandbox)
-    except (NoSandbox, ValueError, FileNotFoundError) as error:
+        if options.unsafe_no_sandbox:
+            print(WARNING, file=sys.stderr)
+        with Sandbox(private, unsafe=options.unsafe_no_sandbox) as sandbox:
+            return grade(options, Path(options.out), sandbox)
+    except (NoSandbox, ValueError, FileNotFoundError, ModuleNotFoundError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\n已中断；同一条命令接着评。 Interrupted; the same command continues.", file=sys.stderr)
+        print("\n已中断；再运行同一条命令就接着评。 Interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
 
 
-def run(options, out, sandbox):
+def grade(options, out, sandbox):
     import torch
 
-    from . import report
+    from . import gradebook, report
     from .collect import collect
-    from .judge import Run
+    from .run import Run
 
     torch.set_num_threads(1)
-    begun = Run(out, options.tests, options.seed)
-    submissions = collect(options.submissions, begun.exam.exercises)
+    run = Run(out, options.tests, options.seed, options.unsafe_no_sandbox)
+    submissions = collect(options.submissions, run.exam.exercises)
     with Progress(len(submissions)) as progress:
-        results = begun.grade(submissions, sandbox, options.jobs, progress)
-    report.write_all(results, begun.exam, out, options.unsafe_no_sandbox)
+        results = run.grade(submissions, sandbox, options.jobs, progress)
+    report.write_all(results, run.exam, out, options.unsafe_no_sandbox)
+    if options.to_nbgrader:
+        written = gradebook.write_gradebook(results, run.exam, options.to_nbgrader)
+        print(f"{options.to_nbgrader}: {written}")
     failed = sum(result["status"] == "failed" for result in results)
     print(f"{len(results)} 份提交，{failed} 份没能评分 · {len(results)} submissions, {failed} not graded")
     print(out / "index.html")
+    if options.unsafe_no_sandbox:
+        print(WARNING, file=sys.stderr)
     return 0
 
 
 def parser():
     made = argparse.ArgumentParser(prog="python -m normcourse.grade", description=DESCRIPTION)
-    made.add_argument("submissions", help="提交的 notebook 所在的文件夹或 zip · folder or zip of submissions")
-    made.add_argument("--out", required=True, help="结果写到哪里 · folder for the results")
-    made.add_argument("--tests", default="solutions/hidden", help="隐藏测试 · folder of the hidden tests (%(default)s)")
-    made.add_argument("--seed", type=int, help="重复一次评分 · repeat a run: its seed stands in grades.json")
-    made.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, help="同时评几份 · submissions at a time (%(default)s)"
-    )
-    made.add_argument(
-        "--unsafe-no-sandbox",
-        action="store_true",
-        help="不用沙箱，只能评自己写的 · no sandbox: only for your own files",
+    add = made.add_argument
+    add("submissions", help="提交的文件夹、zip 或一个 notebook · folder, zip or notebook that was handed in")
+    add("--out", required=True, help="结果写到哪里 · folder for the results; an interrupted run goes on there")
+    add("--tests", default="solutions/hidden", help="隐藏测试 · folder of the hidden tests (%(default)s)")
+    add("--seed", type=int, help="重复一次评分 · repeat a run: its seed stands in grades.json")
+    add("--jobs", type=int, default=os.cpu_count() or 1, help="同时评几份 · submissions at a time (%(default)s)")
+    add("--to-nbgrader", metavar="GRADEBOOK.DB", help="把分数写进 nbgrader · write the scores into its gradebook, too")
+    add(
+        "--unsafe-no-sandbox", action="store_true", help="不用沙箱，只评自己写的 · without a sandbox: for your own only"
     )
     return made
 
@@ -66,7 +77,7 @@ class Progress:
     """A bar on the terminal, or a line now and then in a log."""
 
     def __init__(self, total):
-        self.total, self.begun, self.shown = total, time.monotonic(), 0.0
+        self.total, self.begun, self.shown = total, time.monotonic(), time.monotonic()
 
     def __call__(self, done):
         now, terminal = time.monotonic(), sys.stderr.isatty()
@@ -75,11 +86,8 @@ class Progress:
         self.shown, spent = now, now - self.begun
         left = spent / done * (self.total - done)
         bar = "█" * (30 * done // self.total) + "░" * (30 - 30 * done // self.total)
-        print(
-            f"\r{bar} {done}/{self.total}  {spent:.0f} s, {left:.0f} s left ",
-            end="" if terminal else "\n",
-            file=sys.stderr,
-        )
+        start, end = ("\r", " ") if terminal else ("", "\n")
+        print(f"{start}{bar} {done}/{self.total}  {spent:.0f} s + {left:.0f} s", end=end, file=sys.stderr, flush=True)
 
     def __enter__(self):
         return self

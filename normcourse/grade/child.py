@@ -1,31 +1,38 @@
-"""The process of one submission, as the judge sees it."""
+"""The process of one submission, as the judge sees it: something that answers, or not, or badly."""
 
 import contextlib
 import socket
 import time
+from dataclasses import asdict
 
 from . import wire
+from .notebook import Refused
+
+CELL_SECONDS = 10.0  # for one cell of a notebook
+NOTEBOOK_SECONDS = 60.0  # for all of them, however often they are run
+CHILDREN = 5  # processes per submission: where one hangs or dies, the next goes on with what is left
 
 
 class Child:
-    """The process of one submission, as the judge sees it: something that answers, or not, or badly."""
+    """A process in the sandbox."""
 
     def __init__(self, talk, life):
         self._talk, self._life = talk, life
         self._calls = 0
 
-    def run(self, cells, seconds, deadline):
-        """Run the cells. Yields (cell number, whether it raised) after each. Raises: as `call`.
+    def read(self, cells, rules, skipped, deadline):
+        """Send the cells. Returns (tasks without an answer, {task: [(cell number, what breaks its rules)]}), found
+        before any of them runs. Raises: as `call`."""
+        self._send({"cells": cells, "rules": rules, "skipped": skipped}, (), deadline)
+        found, _ = wire.receive(self._talk, deadline, 0, 1 << 20)
+        return found["missing"], found["broken"]
 
-        Args: seconds: for each cell. deadline: for all of them.
-        """
-        self._send({"cells": cells}, (), deadline)
-        for cell in cells:
-            due = min(time.monotonic() + seconds, deadline)
-            header, _ = wire.receive(self._talk, due, 0, wire.HEADER_LIMIT)
-            if header.get("cell") != cell["number"] or type(header.get("raised")) is not bool:
-                raise wire.Malformed("no word of the cell")
-            yield cell["number"], header["raised"]
+    def ran(self, number, deadline):
+        """Wait until a cell was run; whether it raised. Raises: as `call`."""
+        header, _ = wire.receive(self._talk, deadline, 0, wire.HEADER_LIMIT)
+        if header.get("cell") != number or type(header.get("raised")) is not bool:
+            raise wire.Malformed("no word of the cell")
+        return header["raised"]
 
     def call(self, header, arrays, deadline, body_limit):
         """The `Answer` to a call. Raises: wire.Malformed, wire.Ended, TimeoutError at the deadline."""
@@ -54,3 +61,83 @@ class Child:
 
     def __exit__(self, *error):
         self.end()
+
+
+class Attempt:
+    """A submission's notebook in the sandbox, run when first asked something. Where its process hangs or dies, another
+    is started, without the cell at which that happened, until `CHILDREN` are used up."""
+
+    def __init__(self, cells, tasks, sandbox):
+        self.code = [asdict(cell) for cell in cells if cell.kind == "code"]
+        self.rules = {name: [list(task.without), list(task.closed)] for name, task in tasks.items()}
+        self.read = None
+        self.sandbox, self.child, self.used, self.left = sandbox, None, 0, NOTEBOOK_SECONDS
+        self.skipped, self.raised, self.disturbed = {}, [], False
+
+    def answers(self, trials, seconds):
+        """For each trial the `Answer`, or why there is none: "time", "ended" or "malformed"; after one of these, all
+        others of the task have none either."""
+        given, deadline = [], None
+        for trial in trials:
+            try:
+                child = self._running()
+                deadline = deadline or time.monotonic() + seconds
+                given.append(child.call(trial.header, trial.arrays, deadline, trial.limit))
+            except (TimeoutError, wire.Ended, wire.Malformed) as error:
+                self._lost()
+                return given + [_reason(error)] * (len(trials) - len(given))
+        return given
+
+    def reading(self):
+        """What was found in the code before any of it ran: the tasks without an answer, and for each task the rules it
+        breaks. Raises: notebook.Refused where it could not be read."""
+        with contextlib.suppress(wire.Ended):
+            self._running()
+        if self.read is None:
+            raise Refused(
+                "代码读不出来：嵌套得太深，或者太长。", "The code cannot be parsed: nested too deep, or too long."
+            )
+        return self.read
+
+    def _running(self):
+        """The child, after the cells were run."""
+        while self.child is None:
+            if self.used == CHILDREN or self.left <= 0:
+                raise wire.Ended
+            self.used += 1
+            self.child, self.raised, begun, running = self.sandbox.spawn(), [], time.monotonic(), None
+            todo = iter([cell["number"] for cell in self.code if cell["number"] not in self.skipped])
+            deadline = begun + self.left
+            try:
+                self.read = self.child.read(self.code, self.rules, [*self.skipped], min(begun + CELL_SECONDS, deadline))
+                for running in todo:
+                    if self.child.ran(running, min(time.monotonic() + CELL_SECONDS, deadline)):
+                        self.raised.append(running)
+            except (TimeoutError, wire.Ended, wire.Malformed) as error:
+                self._lost()
+                if running is None:
+                    raise wire.Ended from error
+                self.skipped[running] = _reason(error)
+            self.left -= time.monotonic() - begun
+        return self.child
+
+    def _lost(self):
+        self.disturbed = True
+        if self.child is not None:
+            self.child.end()
+            self.child = None
+
+    def notes(self):
+        """What a learner may want to know about cells: (cell number, "time", "ended", "malformed" or "raised")."""
+        return sorted({**{number: "raised" for number in self.raised}, **self.skipped}.items())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.child is not None:
+            self.child.end()
+
+
+def _reason(error):
+    return {TimeoutError: "time", wire.Ended: "ended"}.get(type(error), "malformed")

@@ -15,7 +15,7 @@ from pathlib import Path
 NOBODY = 65534
 MEMORY = 3 << 30  # bytes that a submission may allocate on top of what the server has
 DISK = 64 << 20  # bytes of its private /tmp, and of /dev/shm
-PROCESSES = 48  # threads count
+PROCESSES = 32  # threads count
 CPU_SECONDS = 120
 
 NEW_USER, NEW_PID, NEW_NS, NEW_NET = 0x10000000, 0x20000000, 0x00020000, 0x40000000

@@ -3,16 +3,10 @@ that come back with the right ones, which exist only here.
 
     Exam     the tasks of this run with their cases and right answers, the same for everybody
     grade    one submission -> a result, a dict of plain data that `report` turns into tables and pages
-    Run      many submissions: in parallel, interrupted and continued
 """
 
 import builtins
-import concurrent.futures
 import hashlib
-import json
-import os
-import secrets
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +16,11 @@ from .. import check
 from ..check.case import compare, right_answer
 from ..check.hidden import earned, load_each
 from . import notebook, wire
+from .child import Attempt
 from .notebook import Refused
-from .sandbox import NoSandbox
 
-CELL_SECONDS = 10.0  # for one cell of a notebook
-NOTEBOOK_SECONDS = 60.0  # for all of them, however often they are run
 # The kinds of errors that a report names. Others may be the learner's own, and their names say anything.
 KNOWN_ERRORS = {name for name in dir(builtins) if isinstance(getattr(builtins, name), type)} | {"ForbiddenCall"}
-CHILDREN = 5  # processes per submission: where one hangs or dies, the next goes on with what is left
 
 
 @dataclass(frozen=True)
@@ -84,9 +75,9 @@ class Exam:
             if right.error is not None:
                 raise ValueError(f"{task.name}: its own answer fails on the case “{case.en}”: {right.error}")
             header, arrays = wire.write_case(case)
-            rules = {"task": task.name, "without": list(task.without), "closed": list(task.closed)}
             size = sum(tensor.numel() for tensor in [*right.results, *right.gradients.values()]) * 8
-            trials.append(Trial(case, right, rules | {"case": header}, arrays, 4 * size + (1 << 20)))
+            limit = 4 * size + (1 << 20)
+            trials.append(Trial(case, right, {"task": task.name, "case": header, "limit": limit}, arrays, limit))
         return trials
 
 
@@ -106,23 +97,22 @@ def grade(submission, content, exam, sandbox):
     cells = notebook.read(content)
     exercise = _exercise(cells, submission.path, exam)
     tasks, essays = exam.exercises[exercise]
-    missing = notebook.mark(cells, tasks)
-    attempt = Attempt(cells, sandbox)
-    results, open_questions = {}, []
-    with attempt:
+    results, wrong = {}, []
+    with Attempt(cells, tasks, sandbox) as attempt:
+        missing, broken = attempt.reading()
         for name, task in tasks.items():
-            broken = notebook.broken_rules(cells, task)
             result = {"of": task.points, "points": 0.0, "cases": 0, "passed": 0, "failed": {}, "said": []}
             results[name] = result
             if name in missing:
                 result["failed"] = {"missing": 1}
-            elif broken:
-                result["failed"], result["said"] = {"rules": len(broken)}, [_broken_words(broken)]
+            elif broken[name]:
+                result["failed"], result["said"] = {"rules": len(broken[name])}, [_broken_words(broken[name])]
             else:
                 _judge(task, exam.trials[name], attempt, result)
                 if result["passed"] < result["cases"]:
-                    open_questions.append(name)
-    _explain(open_questions, tasks, exam, Attempt(cells, sandbox), results)
+                    wrong.append(name)
+    with Attempt(cells, tasks, sandbox) as again:
+        _explain(wrong, tasks, exam, again, results)
     result = {
         "exercise": exercise,
         "points": round(sum(result["points"] for result in results.values()), 2),
@@ -160,91 +150,22 @@ def _difference(answer, trial):
     return difference.where
 
 
-class Attempt:
-    """A submission's notebook in the sandbox, run when first asked something. Where its process hangs or dies, another
-    is started, without the cell at which that happened, until `CHILDREN` are used up."""
-
-    def __init__(self, cells, sandbox):
-        self.code = [
-            {"number": cell.number, "source": cell.source, "tasks": cell.tasks} for cell in cells if cell.kind == "code"
-        ]
-        self.sandbox, self.child, self.used, self.left = sandbox, None, 0, NOTEBOOK_SECONDS
-        self.skipped, self.raised, self.disturbed = {}, [], False
-
-    def answers(self, trials, seconds):
-        """For each trial the `Answer`, or why there is none: "time", "ended" or "malformed"; after one of these, all
-        others of the task have none either."""
-        given, deadline = [], None
-        for trial in trials:
-            try:
-                child = self._running()
-                deadline = deadline or time.monotonic() + seconds
-                given.append(child.call(trial.header, trial.arrays, deadline, trial.limit))
-            except (TimeoutError, wire.Ended, wire.Malformed) as error:
-                self._lost()
-                return given + [_reason(error)] * (len(trials) - len(given))
-        return given
-
-    def _running(self):
-        """The child, after the cells were run."""
-        while self.child is None:
-            if self.used == CHILDREN or self.left <= 0:
-                raise wire.Ended
-            self.used += 1
-            self.child, self.raised = self.sandbox.spawn(), []
-            todo, begun = [cell for cell in self.code if cell["number"] not in self.skipped], time.monotonic()
-            following = iter(cell["number"] for cell in todo)
-            running = next(following, None)
-            try:
-                for number, raised in self.child.run(todo, CELL_SECONDS, begun + self.left):
-                    running = next(following, None)
-                    if raised:
-                        self.raised.append(number)
-            except (TimeoutError, wire.Ended, wire.Malformed) as error:
-                self._lost()
-                self.skipped[running] = _reason(error)
-            self.left -= time.monotonic() - begun
-        return self.child
-
-    def _lost(self):
-        self.disturbed = True
-        if self.child is not None:
-            self.child.end()
-            self.child = None
-
-    def notes(self):
-        """What a learner may want to know about cells: (cell number, "time", "ended", "malformed" or "raised")."""
-        return sorted({**{number: "raised" for number in self.raised}, **self.skipped}.items())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        if self.child is not None:
-            self.child.end()
-
-
-def _reason(error):
-    return {TimeoutError: "time", wire.Ended: "ended"}.get(type(error), "malformed")
-
-
 def _explain(names, tasks, exam, attempt, results):
     """Find the likely mistakes, in a process that has seen no hidden case: what a learner's code says there, in an
     error message for example, may be shown."""
-    with attempt:
-        for name in names:
-            trials, mistaken = exam.shown(name)
-            if not trials or set(results[name]["failed"]) == {"error NotImplementedError"}:
-                continue
-            answers = attempt.answers(trials, tasks[name].seconds)
-            if any(isinstance(answer, str) for answer in answers):
-                continue
-            try:
-                said = check.explain(exam.visible[name], [trial.case for trial in trials], answers, mistaken)
-            except Exception:  # an answer that fits nothing
-                continue
-            results[name]["said"] = list(dict.fromkeys(words for words in said if words))
-            results[name]["visible"] = not results[name]["said"]
+    for name in names:
+        trials, mistaken = exam.shown(name)
+        if not trials or set(results[name]["failed"]) == {"error NotImplementedError"}:
+            continue
+        answers = attempt.answers(trials, tasks[name].seconds)
+        if any(isinstance(answer, str) for answer in answers):
+            continue
+        try:
+            said = check.explain(exam.visible[name], [trial.case for trial in trials], answers, mistaken)
+        except Exception:  # an answer that fits nothing
+            continue
+        results[name]["said"] = list(dict.fromkeys(words for words in said if words))
+        results[name]["visible"] = not results[name]["said"]
 
 
 def _exercise(cells, path, exam):
@@ -289,101 +210,3 @@ def _broken_words(broken):
     listed = [(f"第 {number} 个单元格的 {name}", f"{name} in cell {number}") for number, name in broken[:5]]
     zh, en = "、".join(zh for zh, _ in listed), ", ".join(en for _, en in listed)
     return f"不合这道题的要求，不给分：{zh}。", f"Against the rules of this task, so no points: {en}."
-
-
-# Many submissions -----------------------------------------------------------------------------------------------------
-
-
-class Run:
-    """A run of the judge over many submissions, kept in a folder so that it can be interrupted and continued.
-
-    Args:
-        out: the folder; `out`/results holds one file per graded submission.
-        tests: folder of the hidden tests.
-        seed: to repeat a run; by default the one of the run that is continued, else a random one.
-
-    Raises: ValueError where `out` holds a run with another seed or other tests.
-    """
-
-    def __init__(self, out, tests, seed=None):
-        self.results = Path(out) / "results"
-        self.results.mkdir(parents=True, exist_ok=True)
-        state = Path(out) / "run.json"
-        begun = json.loads(state.read_text()) if state.exists() else {}
-        if begun and begun["tests"] != fingerprint(tests):
-            raise ValueError(f"{out} holds a run with other hidden tests; give another folder with --out")
-        if begun and seed is not None and begun["seed"] != seed:
-            raise ValueError(f"{out} holds a run with the seed {begun['seed']}; give another folder with --out")
-        self.seed = begun.get("seed", secrets.randbits(48) if seed is None else seed)
-        write(state, json.dumps({"seed": self.seed, "tests": fingerprint(tests)}))
-        self.exam = Exam(tests, self.seed)
-
-    def grade(self, submissions, sandbox, jobs=1, progress=lambda done: None):
-        """The results of all submissions, in their order; those that are there already are not graded again.
-
-        What a clock or the death of a process had a part in is graded a second time, alone: it may have been the fault
-        of what ran beside it.
-        """
-        done, again = {}, []
-        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            futures = {
-                pool.submit(self._one, submission, sandbox, alone=False): submission for submission in submissions
-            }
-            try:
-                for future in concurrent.futures.as_completed(futures):
-                    submission, result = futures.pop(future), future.result()
-                    if result is None:
-                        again.append(submission)
-                    else:
-                        done[submission.path] = result
-                        progress(len(done))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-        for submission in sorted(again, key=lambda submission: submission.path):
-            done[submission.path] = self._one(submission, sandbox, alone=True)
-            progress(len(done))
-        return [done[submission.path] for submission in submissions]
-
-    def _one(self, submission, sandbox, alone):
-        """The result of one submission, from its file if there is one; None if it is to be graded again alone."""
-        digest, content, reason = submission.digest()
-        file = self.results / f"{digest}.json"
-        if file.exists():
-            return json.loads(file.read_text(encoding="utf-8"))
-        result = {
-            "submission": submission.path,
-            "learner": submission.learner,
-            "id": submission.id,
-            "system": submission.system,
-            "status": "graded",
-            "report": f"{digest[:12]}.html",
-        }
-        try:
-            if reason:
-                raise reason
-            graded, disturbed = grade(submission, content, self.exam, sandbox)
-            if disturbed and not alone:
-                return None
-            result |= graded
-        except Refused as refused:
-            result |= {"status": "failed", "reason": [refused.zh, refused.en], "points": 0.0, "tasks": {}, "essays": {}}
-        except NoSandbox:
-            raise
-        except Exception as error:  # one bad file never stops the batch
-            words = f"{type(error).__name__}: {error}"[:300]
-            zh, en = f"评分程序出错：{words}", f"The judge failed on it: {words}"
-            result |= {"status": "failed", "reason": [zh, en], "points": 0.0, "tasks": {}, "essays": {}}
-        write(file, json.dumps(result, ensure_ascii=False, indent=1))
-        return json.loads(json.dumps(result))
-
-
-def write(path, content):
-    """Write a file whole or not at all. content: text or bytes."""
-    content = content.encode("utf-8", "replace") if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

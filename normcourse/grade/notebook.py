@@ -129,7 +129,8 @@ EVASIONS = {
     *("ast_transformers", "input_transformers_cleanup", "input_transformers_post", "input_transformer_manager"),
     *("run_cell", "ForbiddenCall", "_python_dispatch", "jit", "importlib", "attrgetter", "methodcaller"),
 }
-EVASIVE_NAMES = {"exec", "eval", "compile", "__import__", "__builtins__", "globals", "vars"}
+EVASIVE_NAMES = {"exec", "eval", "compile", "__import__", "__builtins__"}
+LOOKUPS = {"globals", "locals", "vars"}  # by any name; in a graded cell only to hide one
 
 
 def broken_rules(cells, task):
@@ -179,7 +180,7 @@ def _forbidden(node, without, aliases):
     if isinstance(node, ast.Attribute) and node.attr.strip("_") in without:
         own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
         return None if own else node.attr
-    if isinstance(node, ast.Name) and node.id in aliases:
+    if isinstance(node, ast.Name) and node.id in aliases | LOOKUPS:
         return node.id
     if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
         return next((alias.name for alias in node.names if alias.name.strip("_") in without), None)

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from .judge import write
+from .run import write
 
 # Why a hidden case failed, as it stands in a result -> in words.
 WORDS = {
@@ -84,28 +84,26 @@ def tables(results, exam, out):
         )
     write(out / "grades.csv", _csv(rows))
     write(out / "grades.json", json.dumps({"seed": exam.seed, "grades": results}, ensure_ascii=False, indent=1) + "\n")
-    if any(result["system"] == "moodle" for result in results):
-        write(out / "moodle.csv", _csv(_moodle(results)))
-    if any(result["system"] == "canvas" for result in results):
-        write(out / "canvas.csv", _csv(_canvas(results)))
+    for system, table in (("moodle", _moodle), ("canvas", _canvas)):
+        if own := [result for result in results if result["system"] == system]:
+            write(out / f"{system}.csv", _csv(table(own)))
 
 
-def best(results, system):
+def best(results):
     """(learner, id) -> {exercise: result}, of several submissions for the same exercise that with the most points."""
     found = {}
     for result in results:
-        if result["system"] == system:
-            own = found.setdefault((result["learner"], result["id"]), {})
-            known = own.get(result.get("exercise"))
-            if known is None or result["points"] > known["points"]:
-                own[result.get("exercise")] = result
+        own = found.setdefault((result["learner"], result["id"]), {})
+        known = own.get(result.get("exercise"))
+        if known is None or result["points"] > known["points"]:
+            own[result.get("exercise")] = result
     return found
 
 
 def _moodle(results):
     """The offline grading worksheet of an assignment: without these three columns Moodle does not take it."""
     yield ["Identifier", "Full name", "Grade", "Maximum grade", "Last modified (grade)"]
-    for (learner, number), own in best(results, "moodle").items():
+    for (learner, number), own in best(results).items():
         result = max(own.values(), key=lambda result: result["points"])
         yield [f"Participant {number}", learner, _number(result["points"]), result.get("of", ""), ""]
 
@@ -115,7 +113,7 @@ def _canvas(results):
     of = {result["exercise"]: result["of"] for result in results if "exercise" in result}
     yield ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", *exercises]
     yield ["    Points Possible", "", "", "", "", *(of[exercise] for exercise in exercises)]
-    for (learner, number), own in best(results, "canvas").items():
+    for (learner, number), own in best(results).items():
         points = [_number(own[exercise]["points"]) if exercise in own else "" for exercise in exercises]
         yield [learner, number, "", "", "", *points]
 

@@ -21,7 +21,7 @@ import numpy
 import torch
 
 from ..check.case import Answer, Task, answer
-from . import confine, wire
+from . import confine, notebook, wire
 
 # What the notebooks of the course import: once here, not once per submission.
 PRELOADED = (
@@ -84,6 +84,7 @@ def quiet_shell():
 
     shell = InteractiveShell.instance(config=Config({"HistoryManager": {"enabled": False}}))
     shell.enable_gui = lambda gui=None: None
+    shell.system = shell.system_raw  # the other one needs a terminal
     shell.showtraceback = shell.showsyntaxerror = lambda *arguments, **options: None
     shell.display_formatter.format = lambda *arguments, **options: ({}, {})
     shell.display_pub.publish = lambda *arguments, **options: None
@@ -121,6 +122,7 @@ def keep(talk, life, shell, confined):
 
 
 TALK = 3  # the descriptor of the child's only connection
+NICE = 10  # the judge and the keepers come first, whatever a submission starts
 
 
 def become_child(talk, confined):
@@ -134,6 +136,7 @@ def become_child(talk, confined):
         os.chdir("/tmp")
     else:
         confine.set_limits()
+    os.nice(NICE)
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
@@ -144,24 +147,33 @@ def become_child(talk, confined):
 
 
 def serve(shell):
-    """Run the cells, then answer one call after the other."""
+    """Read the cells and say what was found, run them, then answer one call after the other."""
     connection = socket.socket(fileno=TALK)
-    solutions = {}
     header, _ = wire.receive(connection)
-    for cell in header["cells"]:
-        raised = run_cell(shell, cell, solutions)
-        wire.send(connection, {"cell": cell["number"], "raised": raised})
+    cells = [notebook.Cell(**cell) for cell in header["cells"]]
+    tasks = {
+        name: Task(name, None, None, without=tuple(without), closed=tuple(closed))
+        for name, (without, closed) in header["rules"].items()
+    }
+    missing = notebook.mark(cells, tasks)
+    broken = {name: notebook.broken_rules(cells, task) for name, task in tasks.items()}
+    wire.send(connection, {"missing": missing, "broken": broken})
+    solutions = {}
+    for cell in cells:
+        if cell.number not in header["skipped"]:
+            raised = run_cell(shell, cell, solutions)
+            wire.send(connection, {"cell": cell.number, "raised": raised})
     while True:
         header, body = wire.receive(connection)
-        reply, arrays = respond(solutions, header, body)
+        reply, arrays = respond(solutions, tasks, header, body)
         wire.send(connection, reply | {"id": header["id"]}, arrays)
 
 
 def run_cell(shell, cell, solutions):
     """Run a cell and keep what it defines under the names of the tasks it is marked for. Returns whether it raised."""
-    before = {name: shell.user_ns.get(name) for name in cell["tasks"]}
+    before = {name: shell.user_ns.get(name) for name in cell.tasks}
     try:
-        raised = not shell.run_cell(cell["source"], store_history=False).success
+        raised = not shell.run_cell(cell.source, store_history=False).success
     except BaseException:
         raised = True
     for name, old in before.items():
@@ -170,14 +182,17 @@ def run_cell(shell, cell, solutions):
     return raised
 
 
-def respond(solutions, header, body):
+def respond(solutions, tasks, header, body):
     name = header["task"]
-    task = Task(name, None, None, without=tuple(header["without"]), closed=tuple(header["closed"]))
     case = wire.read_case(header["case"], body)
     if name not in solutions:
         return wire.write_answer(Answer(error=f"NameError: {name} is not defined"))
     try:
-        return wire.write_answer(answer(solutions[name], case, task))
+        given = answer(solutions[name], case, tasks[name])
+        size = sum(tensor.nbytes for tensor in [*given.results, *given.gradients.values()] if not tensor.is_meta)
+        if size > header["limit"]:
+            raise ValueError(f"the result has {size} bytes, far more than expected")
+        return wire.write_answer(given)
     except BaseException as error:
         return wire.write_answer(Answer(error=f"{type(error).__name__}: {error}"))
 

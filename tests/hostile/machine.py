@@ -36,7 +36,7 @@ attack(
     "for name in list(globals()):\n    if not name.startswith('_'): del globals()[name]",
     "import torch",
     HONEST["welford"],
-    earned=0.0,
+    earned=3.0,
 )
 attack(
     "kills_its_parents",
@@ -196,7 +196,7 @@ attack(
     "deletes_everything",
     "rm -rf / by magic and by hand",
     "!rm -rf --no-preserve-root / 2>/dev/null",
-    "%%bash\nrm -rf /work /root /home /tmp/* $HOME",
+    "%%bash\nrm -rf /root /home /tmp/* $HOME",
     "import shutil\nshutil.rmtree('/', ignore_errors=True)",
     *IDLE,
 )
@@ -241,7 +241,7 @@ attack(
 attack(
     "steals_descriptors",
     "tries to receive other submissions' connections on every descriptor",
-    "import socket, os\nfor fd in range(0, 300):\n    try:\n        s = socket.socket(fileno=os.dup(fd)); s.settimeout(0.05); socket.recv_fds(s, 10, 4)\n    except (OSError, ValueError): pass",
+    "import socket, os\nfor fd in range(0, 300):\n    try:\n        s = socket.socket(fileno=os.dup(fd)); s.settimeout(0.005); socket.recv_fds(s, 10, 4)\n    except (OSError, ValueError): pass",
     *IDLE,
 )
 attack(

@@ -222,7 +222,7 @@ attack(
     *all_four("    import os\n    while True:\n        os.write(3, os.urandom(1 << 16))"),
 )
 attack(
-    "huge_arrays", "returns arrays of gigabytes", *all_four("    return torch.zeros(500_000_000, dtype=torch.uint8)")
+    "huge_arrays", "returns arrays of gigabytes", *all_four("    return torch.zeros(100_000_000, dtype=torch.uint8)")
 )
 attack(
     "strange_shapes",

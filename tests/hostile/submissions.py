@@ -74,13 +74,6 @@ attack(
     earned=3.0,
 )
 attack(
-    "deep_code",
-    "an expression nested too deep for a parser",
-    "x = " + "(" * 5000 + ")" * 5000,
-    "y = " + "-" * 100_000 + "1",
-    "# EXERCISE: layer_norm\nlayer_norm = " + "not " * 50_000 + "1",
-)
-attack(
     "report_injection",
     "puts HTML, scripts and formulas into error messages",
     *["# EXERCISE: layer_norm\ndef layer_norm(*a):\n    raise ValueError('<script>alert(1)</script>=HYPERLINK(1)')"],
@@ -126,6 +119,12 @@ def deep_json(folder):
 @broken("huge_numbers", "JSON with an integer of a million digits")
 def huge_numbers(folder):
     one(folder, "huge_numbers", b'{"cells": ' + b"9" * 1_000_000 + b"}")
+
+
+@broken("deep_code", "expressions nested too deep for a parser")
+def deep_code(folder):
+    deep = ["x = " + "(" * 5000 + ")" * 5000, "y = " + "-" * 100_000 + "1", "z = " + "not " * 1_000_000 + "1"]
+    one(folder, "deep_code", notebook(*deep, "# EXERCISE: layer_norm\nlayer_norm = len"))
 
 
 @broken("a_document", "a text document")

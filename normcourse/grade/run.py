@@ -1,0 +1,110 @@
+"""A run of the judge over many submissions: in parallel, interrupted and continued."""
+
+import concurrent.futures
+import json
+import os
+import secrets
+from pathlib import Path
+
+from .judge import Exam, fingerprint, grade
+from .notebook import Refused
+from .sandbox import NoSandbox
+
+
+class Run:
+    """A run of the judge over many submissions, kept in a folder so that it can be interrupted and continued.
+
+    Args:
+        out: the folder; `out`/results holds one file per graded submission.
+        tests: folder of the hidden tests.
+        seed: to repeat a run; by default the one of the run that is continued, else a random one.
+        unsafe: whether it runs without a sandbox; one run is not continued as the other.
+
+    Raises: ValueError where `out` holds a run with another seed or other tests.
+    """
+
+    def __init__(self, out, tests, seed=None, unsafe=False):
+        self.results = Path(out) / "results"
+        self.results.mkdir(parents=True, exist_ok=True)
+        state = Path(out) / "run.json"
+        begun = json.loads(state.read_text()) if state.exists() else {}
+        wanted = {"seed": seed, "tests": fingerprint(tests), "unsafe": unsafe}
+        words = {"seed": "another seed", "tests": "other hidden tests", "unsafe": "or without a sandbox, unlike this one"}
+        for key, value in begun.items():
+            if wanted[key] not in (value, None):
+                raise ValueError(f"{out} holds a run with {words[key]}; give another folder with --out")
+        self.seed = begun.get("seed", secrets.randbits(48) if seed is None else seed)
+        write(state, json.dumps(wanted | {"seed": self.seed}))
+        self.exam = Exam(tests, self.seed)
+
+    def grade(self, submissions, sandbox, jobs=1, progress=lambda done: None):
+        """The results of all submissions, in their order; those that are there already are not graded again.
+
+        What a clock or the death of a process had a part in is graded a second time, alone: it may have been the fault
+        of what ran beside it.
+        """
+        done, again = {}, []
+        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            futures = {
+                pool.submit(self._one, submission, sandbox, alone=False): submission for submission in submissions
+            }
+            try:
+                for future in concurrent.futures.as_completed(futures):
+                    submission, result = futures.pop(future), future.result()
+                    if result is None:
+                        again.append(submission)
+                    else:
+                        done[submission.path] = result
+                        progress(len(done))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        for submission in sorted(again, key=lambda submission: submission.path):
+            done[submission.path] = self._one(submission, sandbox, alone=True)
+            progress(len(done))
+        return [done[submission.path] for submission in submissions]
+
+    def _one(self, submission, sandbox, alone):
+        """The result of one submission, from its file if there is one; None if it is to be graded again alone."""
+        digest, content, reason = submission.digest()
+        file = self.results / f"{digest}.json"
+        if file.exists():
+            return json.loads(file.read_text(encoding="utf-8"))
+        result = {
+            "submission": submission.path,
+            "learner": submission.learner,
+            "id": submission.id,
+            "system": submission.system,
+            "status": "graded",
+            "report": f"{digest[:12]}.html",
+        }
+        try:
+            if reason:
+                raise reason
+            graded, disturbed = grade(submission, content, self.exam, sandbox)
+            if disturbed and not alone:
+                return None
+            result |= graded
+        except Refused as refused:
+            if not (reason or alone):
+                return None
+            result |= {"status": "failed", "reason": [refused.zh, refused.en], "points": 0.0, "tasks": {}, "essays": {}}
+        except NoSandbox:
+            raise
+        except Exception as error:  # one bad file never stops the batch
+            words = f"{type(error).__name__}: {error}"[:300]
+            zh, en = f"评分程序出错：{words}", f"The judge failed on it: {words}"
+            result |= {"status": "failed", "reason": [zh, en], "points": 0.0, "tasks": {}, "essays": {}}
+        write(file, json.dumps(result, ensure_ascii=False, indent=1))
+        return json.loads(json.dumps(result))
+
+
+def write(path, content):
+    """Write a file whole or not at all. content: text or bytes."""
+    content = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,741 @@
+import numpy
+import torch
+import torch.nn.functional as F
+
+from normcourse import fused
+from normcourse.fused.interpreter import tl, triton
+
+from . import honest, mutant
+
+# bytes_moved
+
+
+def moved(matrices, rows, columns, size, per_row=0, weight=1):
+    return size * (matrices * rows * columns + per_row * rows + weight * columns)
+
+
+@mutant("bytes_moved", "multiply by the bytes")
+def counts_elements(rows, columns, size, op, fused):
+    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
+    return moved(matrices, rows, columns, 1, 0 if fused else 4)
+
+
+@mutant("bytes_moved", "weight is left out")
+def without_the_weight(rows, columns, size, op, fused):
+    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
+    return moved(matrices, rows, columns, size, 0 if fused else 4, weight=0)
+
+
+@mutant("bytes_moved", "once per row")
+def weight_per_row(rows, columns, size, op, fused):
+    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
+    return moved(matrices, rows, columns, size, 0 if fused else 4, weight=rows)
+
+
+@mutant("bytes_moved", "one per row are left out")
+def without_the_small_ones(rows, columns, size, op, fused):
+    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
+    return moved(matrices, rows, columns, size)
+
+
+@mutant("bytes_moved", "counted as two steps")
+def six_steps(rows, columns, size, op, fused):
+    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
+    return moved(matrices, rows, columns, size, 0 if fused else 6)
+
+
+@mutant("bytes_moved", "Half of the traffic")
+def per_row_numbers_written_only(rows, columns, size, op, fused):
+    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
+    return moved(matrices, rows, columns, size, 0 if fused else 2)
+
+
+@mutant("bytes_moved", "at 4 bytes")
+def statistics_in_fp32(rows, columns, size, op, fused):
+    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
+    return moved(matrices, rows, columns, size) + (0 if fused else 16 * rows)
+
+
+@mutant("bytes_moved", "one pass over a matrix is missing")
+def x_still_in_cache(rows, columns, size, op, fused):
+    matrices = (2 if fused else 6) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
+    return moved(matrices, rows, columns, size, 0 if fused else 4)
+
+
+@mutant("bytes_moved", "charged for x twice")
+def reads_x_twice(rows, columns, size, op, fused):
+    matrices = (3 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
+    return moved(matrices, rows, columns, size, 0 if fused else 4)
+
+
+@mutant("bytes_moved", "the sum is written")
+def sum_stays_on_the_chip(rows, columns, size, op, fused):
+    matrices = (2 if fused else 7) + ((1 if fused else 3) if op == "add_rms_norm" else 0)
+    return moved(matrices, rows, columns, size, 0 if fused else 4)
+
+
+@mutant("bytes_moved", "not read back")
+def adds_first_then_norms(rows, columns, size, op, fused):
+    matrices = (2 if fused else 7) + (3 if op == "add_rms_norm" else 0)
+    return moved(matrices, rows, columns, size, 0 if fused else 4)
+
+
+@mutant("bytes_moved", "Step by step, the addition")
+def adds_in_place(rows, columns, size, op, fused):
+    matrices = (2 if fused else 7) + (2 if op == "add_rms_norm" else 0)
+    return moved(matrices, rows, columns, size, 0 if fused else 4)
+
+
+@mutant("bytes_moved", "op is not used")
+def norm_only(rows, columns, size, op, fused):
+    return moved(2 if fused else 7, rows, columns, size, 0 if fused else 4)
+
+
+@mutant("bytes_moved", "fused is not used")
+def always_fused(rows, columns, size, op, fused):
+    return moved(4 if op == "add_rms_norm" else 2, rows, columns, size)
+
+
+@mutant("bytes_moved", "fused is not used")
+def never_fused(rows, columns, size, op, fused):
+    return moved(10 if op == "add_rms_norm" else 7, rows, columns, size, 4)
+
+
+@mutant("bytes_moved")
+def only_large_matrices(rows, columns, size, op, fused):
+    return moved((2 if fused else 7) + (2 if op == "add_rms_norm" else 0), rows, columns, size, weight=0)
+
+
+@honest("bytes_moved")
+def step_after_step(rows, columns, bytes_per_element, op, fused):
+    total = 0
+    if op == "add_rms_norm" and not fused:
+        total += 3 * rows * columns
+    if fused:
+        total += rows * columns + columns + rows * columns
+        total += 2 * rows * columns if op.startswith("add") else 0
+    else:
+        total += 2 * rows * columns  # square
+        total += rows * columns + rows  # mean
+        total += rows + rows  # rstd
+        total += rows * columns + rows + rows * columns  # x_hat
+        total += rows * columns + columns + rows * columns  # y
+    return total * bytes_per_element
+
+
+@honest("bytes_moved")
+def with_tensors(rows, columns, size, op, fused):
+    x, weight = torch.empty(rows, columns, device="meta"), torch.empty(columns, device="meta")
+    row = torch.empty(rows, 1, device="meta")
+    moved = [x, x, weight] if fused else [x, x, x, row, row, row, x, row, x, x, weight, x]
+    moved += {"rms_norm": [], "add_rms_norm": [x, x] if fused else [x, x, x]}[op]
+    return torch.tensor(float(sum(t.numel() for t in moved)) * size, dtype=torch.float64)
+
+
+@honest("bytes_moved")
+def as_a_float(m, n, e, op, fused):
+    passes = {("rms_norm", True): 2.0, ("rms_norm", False): 7.0, ("add_rms_norm", True): 4.0}.get(
+        (op, bool(fused)), 10.0
+    )
+    return passes * m * n * e + n * e + (0.0 if fused else 4.0 * m * e)
+
+
+# triton_rms_norm
+
+
+def rows_of(kernel, **options):
+    """The usual wrapper: one program per row."""
+
+    def launch(x, weight, eps):
+        y = torch.empty_like(x)
+        kernel[(x.shape[0],)](x, weight, y, x.shape[1], eps, BLOCK=triton.next_power_of_2(x.shape[1]), **options)
+        return y
+
+    launch.__name__ = kernel.fn.__name__ if hasattr(kernel, "fn") else kernel.__name__
+    return launch
+
+
+@triton.jit
+def right_kernel(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = column < N
+    x = tl.load(X + row * N + column, inside, other=0.0).to(tl.float32)
+    w = tl.load(W + column, inside, other=0.0).to(tl.float32)
+    y = x / tl.sqrt(tl.sum(x * x) / N + eps) * w
+    tl.store(Y + row * N + column, y, inside)
+
+
+@mutant("triton_rms_norm", "size of the tile")
+@rows_of
+@triton.jit
+def mean_over_the_tile(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = column < N
+    x = tl.load(X + row * N + column, inside, other=0.0).to(tl.float32)
+    w = tl.load(W + column, inside, other=0.0).to(tl.float32)
+    y = x / tl.sqrt(tl.sum(x * x) / BLOCK + eps) * w
+    tl.store(Y + row * N + column, y, inside)
+
+
+@mutant("triton_rms_norm", "load has no mask")
+@rows_of
+@triton.jit
+def load_without_mask(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    x = tl.load(X + row * N + column).to(tl.float32)
+    w = tl.load(W + column).to(tl.float32)
+    y = x / tl.sqrt(tl.sum(x * x) / N + eps) * w
+    tl.store(Y + row * N + column, y, column < N)
+
+
+@mutant("triton_rms_norm", "store has no mask")
+@rows_of
+@triton.jit
+def store_without_mask(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = column < N
+    x = tl.load(X + row * N + column, inside, other=0.0).to(tl.float32)
+    w = tl.load(W + column, inside, other=0.0).to(tl.float32)
+    tl.store(Y + row * N + column, x / tl.sqrt(tl.sum(x * x) / N + eps) * w)
+
+
+@mutant("triton_rms_norm", "load has no mask")
+@rows_of
+@triton.jit
+def no_mask_at_all(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    x = tl.load(X + row * N + column).to(tl.float32)
+    y = x / tl.sqrt(tl.sum(x * x) / N + eps) * tl.load(W + column).to(tl.float32)
+    tl.store(Y + row * N + column, y)
+
+
+@mutant("triton_rms_norm", "fp16")
+@rows_of
+@triton.jit
+def no_upcast(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = column < N
+    x = tl.load(X + row * N + column, inside, other=0.0)
+    w = tl.load(W + column, inside, other=0.0)
+    y = x / tl.sqrt((tl.sum(x * x) / N + eps).to(tl.float32)) * w
+    tl.store(Y + row * N + column, y, inside)
+
+
+@mutant("triton_rms_norm", "outside the root")
+@rows_of
+@triton.jit
+def eps_outside(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = column < N
+    x = tl.load(X + row * N + column, inside, other=0.0).to(tl.float32)
+    w = tl.load(W + column, inside, other=0.0).to(tl.float32)
+    y = x / (tl.sqrt(tl.sum(x * x) / N) + eps) * w
+    tl.store(Y + row * N + column, y, inside)
+
+
+@mutant("triton_rms_norm", "ε is not used")
+@rows_of
+@triton.jit
+def eps_unused(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = column < N
+    x = tl.load(X + row * N + column, inside, other=0.0).to(tl.float32)
+    w = tl.load(W + column, inside, other=0.0).to(tl.float32)
+    tl.store(Y + row * N + column, x / tl.sqrt(tl.sum(x * x) / N) * w, inside)
+
+
+@mutant("triton_rms_norm", "fixed at 1e-6")
+def eps_fixed(x, weight, eps):
+    return rows_of(right_kernel)(x, weight, 1e-6)
+
+
+@mutant("triton_rms_norm", "root is missing")
+@rows_of
+@triton.jit
+def no_root(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = column < N
+    x = tl.load(X + row * N + column, inside, other=0.0).to(tl.float32)
+    w = tl.load(W + column, inside, other=0.0).to(tl.float32)
+    tl.store(Y + row * N + column, x / (tl.sum(x * x) / N + eps) * w, inside)
+
+
+@mutant("triton_rms_norm", "not divided by N")
+@rows_of
+@triton.jit
+def not_divided(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = column < N
+    x = tl.load(X + row * N + column, inside, other=0.0).to(tl.float32)
+    w = tl.load(W + column, inside, other=0.0).to(tl.float32)
+    tl.store(Y + row * N + column, x / tl.sqrt(tl.sum(x * x) + eps) * w, inside)
+
+
+@mutant("triton_rms_norm", "mean is subtracted")
+@rows_of
+@triton.jit
+def layer_norm_instead(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = column < N
+    x = tl.load(X + row * N + column, inside, other=0.0).to(tl.float32)
+    w = tl.load(W + column, inside, other=0.0).to(tl.float32)
+    x = tl.where(inside, x - tl.sum(x) / N, 0.0)
+    tl.store(Y + row * N + column, x / tl.sqrt(tl.sum(x * x) / N + eps) * w, inside)
+
+
+@triton.jit
+def weight_left_out(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = column < N
+    x = tl.load(X + row * N + column, inside, other=0.0).to(tl.float32)
+    tl.store(Y + row * N + column, x / tl.sqrt(tl.sum(x * x) / N + eps), inside)
+
+
+@mutant("triton_rms_norm", "weight is not applied")
+def weight_unused(x, weight, eps):
+    return rows_of(weight_left_out)(x, weight, eps)
+
+
+@mutant("triton_rms_norm", "into the first row")
+@rows_of
+@triton.jit
+def wrong_row(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = column < N
+    x = tl.load(X + row * N + column, inside, other=0.0).to(tl.float32)
+    w = tl.load(W + column, inside, other=0.0).to(tl.float32)
+    tl.store(Y + column, x / tl.sqrt(tl.sum(x * x) / N + eps) * w, inside)
+
+
+@mutant("triton_rms_norm")
+@rows_of
+@triton.jit
+def stride_of_the_tile(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    """Right only where N is a power of two."""
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    inside = column < N
+    x = tl.load(X + row * BLOCK + column, inside, other=0.0).to(tl.float32)
+    w = tl.load(W + column, inside, other=0.0).to(tl.float32)
+    tl.store(Y + row * N + column, x / tl.sqrt(tl.sum(x * x) / N + eps) * w, inside)
+
+
+@mutant("triton_rms_norm", "never written")
+def one_program(x, weight, eps):
+    y = torch.empty_like(x)
+    right_kernel[(1,)](x, weight, y, x.shape[1], eps, BLOCK=triton.next_power_of_2(x.shape[1]))
+    return y
+
+
+@mutant("triton_rms_norm", "never written")
+def one_program_over_zeros(x, weight, eps):
+    y = torch.zeros_like(x)
+    right_kernel[(1,)](x, weight, y, x.shape[1], eps, BLOCK=triton.next_power_of_2(x.shape[1]))
+    return y
+
+
+@mutant("triton_rms_norm", "arange's range must be a power of 2")
+def tile_of_n(x, weight, eps):
+    y = torch.empty_like(x)
+    right_kernel[(x.shape[0],)](x, weight, y, x.shape[1], eps, BLOCK=x.shape[1])
+    return y
+
+
+@mutant("triton_rms_norm")
+def tile_of_64(x, weight, eps):
+    y = torch.empty_like(x)
+    right_kernel[(x.shape[0],)](x, weight, y, x.shape[1], eps, BLOCK=64)
+    return y
+
+
+@mutant("triton_rms_norm", "dtype of x")
+def always_fp32(x, weight, eps):
+    y = torch.empty(x.shape)
+    right_kernel[(x.shape[0],)](x, weight, y, x.shape[1], eps, BLOCK=triton.next_power_of_2(x.shape[1]))
+    return y
+
+
+@mutant("triton_rms_norm", "written into x")
+def in_place(x, weight, eps):
+    right_kernel[(x.shape[0],)](x, weight, x, x.shape[1], eps, BLOCK=triton.next_power_of_2(x.shape[1]))
+    return x
+
+
+@mutant("triton_rms_norm", "without calling")
+def in_torch(x, weight, eps):
+    wide = x.to(torch.float32)
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight).to(x.dtype)
+
+
+@mutant("triton_rms_norm", "without calling numpy")
+def in_numpy(x, weight, eps):
+    wide = x.numpy().astype(numpy.float32)
+    y = wide / numpy.sqrt((wide**2).mean(-1, keepdims=True) + eps) * weight.numpy()
+    return torch.from_numpy(y).to(x.dtype)
+
+
+@mutant("triton_rms_norm", "without calling array")
+def through_asarray(x, weight, eps):
+    wide = numpy.asarray(x)
+    return torch.as_tensor(wide / numpy.sqrt((wide**2).mean(-1, keepdims=True) + eps) * numpy.asarray(weight))
+
+
+@mutant("triton_rms_norm", "without calling tolist")
+def in_python(x, weight, eps):
+    rows = [[v / (sum(u * u for u in row) / len(row) + eps) ** 0.5 for v in row] for row in x.tolist()]
+    return torch.tensor(rows, dtype=x.dtype) * weight
+
+
+@mutant("triton_rms_norm", "without calling rms_norm")
+def built_in(x, weight, eps):
+    return F.rms_norm(x, x.shape[-1:], weight, eps)
+
+
+@mutant("triton_rms_norm", "without calling norm")
+def from_the_package(x, weight, eps):
+    return fused.rms_norm(x, weight, eps)
+
+
+@mutant("triton_rms_norm", "without calling mul")
+def weight_in_torch(x, weight, eps):
+    return rows_of(weight_left_out)(x, weight, eps) * weight
+
+
+@mutant("triton_rms_norm")
+def returns_nothing(x, weight, eps):
+    rows_of(right_kernel)(x, weight, eps)
+
+
+@triton.jit
+def tile_of_rows(X, W, Y, M, N, eps: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, COLUMNS)[None, :]
+    inside = (row < M) & (column < N)
+    x = tl.load(X + row * N + column, inside, other=0.0).to(tl.float32)
+    rstd = tl.rsqrt(tl.sum(x * x, 1, keep_dims=True) / N + eps)
+    w = tl.load(W + column, column < N, other=0.0).to(tl.float32)
+    tl.store(Y + row * N + column, x * rstd * w, inside)
+
+
+@honest("triton_rms_norm")
+def several_rows_per_program(x, weight, eps):
+    m, n = x.size()
+    y = torch.empty(m, n, dtype=x.dtype, device=x.device)
+    tile_of_rows[(triton.cdiv(m, 4),)](x, weight, y, m, n, eps, ROWS=4, COLUMNS=triton.next_power_of_2(n))
+    return y
+
+
+@triton.jit
+def in_blocks(x_ptr, w_ptr, y_ptr, stride, n, eps, BLOCK: tl.constexpr):
+    x_ptr += tl.program_id(0) * stride
+    y_ptr += tl.program_id(0) * stride
+    squares = tl.zeros([BLOCK], dtype=tl.float32)
+    for start in range(0, n, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + at, mask=at < n, other=0.0).to(tl.float32)
+        squares += x * x
+    rms = tl.sqrt(tl.sum(squares, axis=0) / n + eps)
+    for start in range(0, n, BLOCK):
+        at = start + tl.arange(0, BLOCK)
+        x = tl.load(x_ptr + at, mask=at < n, other=0.0).to(tl.float32)
+        w = tl.load(w_ptr + at, mask=at < n, other=0.0).to(tl.float32)
+        tl.store(y_ptr + at, x / rms * w, mask=at < n)
+
+
+@honest("triton_rms_norm")
+def row_in_blocks(x, weight, eps):
+    x = x.contiguous()
+    y = torch.zeros_like(x)
+    in_blocks[(x.size(0),)](x, weight, y, x.stride(0), x.size(1), eps, BLOCK=64)
+    return y
+
+
+@honest("triton_rms_norm")
+def fixed_large_tile(x, weight, eps):
+    y = x.new_empty(x.shape)
+    right_kernel[(len(x), 1, 1)](x, weight, y, x.shape[-1], eps, BLOCK=256)
+    return y
+
+
+@triton.jit
+def all_rows(X, W, Y, M, N, eps, BLOCK: tl.constexpr):
+    column = tl.arange(0, BLOCK)
+    w = tl.load(W + column, column < N, other=1.0).to(tl.float32)
+    for row in range(tl.program_id(0), M, tl.num_programs(0)):
+        x = tl.load(X + row * N + column, column < N, other=float("nan")).to(tl.float32)
+        square = tl.where(column < N, x * x, 0.0)
+        y = w * x * (1.0 / tl.sqrt_rn(tl.sum(square, 0) / N + eps))
+        tl.store(Y + row * N + column, y.to(Y.dtype.element_ty), column < N)
+
+
+@honest("triton_rms_norm")
+def persistent(x, weight, eps):
+    y = torch.empty_like(x)
+    all_rows[(min(2, x.shape[0]),)](x, weight, y, *x.shape, eps, BLOCK=triton.next_power_of_2(x.shape[1]))
+    return y
+
+
+# triton_add_rms_norm
+
+
+def sums_of(kernel):
+    """The usual wrapper: one program per row, two outputs."""
+
+    def launch(x, residual, weight, eps):
+        y, total = torch.empty_like(x), torch.empty_like(residual)
+        n = x.shape[1]
+        kernel[(x.shape[0],)](x, residual, weight, total, y, n, eps, BLOCK=triton.next_power_of_2(n))
+        return y, total
+
+    launch.__name__ = kernel.fn.__name__ if hasattr(kernel, "fn") else kernel.__name__
+    return launch
+
+
+@triton.jit
+def right_sum(X, R, W, S, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    at, inside = row * N + column, column < N
+    total = tl.load(X + at, inside, other=0.0).to(tl.float32) + tl.load(R + at, inside, other=0.0).to(tl.float32)
+    total = total.to(S.dtype.element_ty)
+    tl.store(S + at, total, inside)
+    h = total.to(tl.float32)
+    y = h * tl.rsqrt(tl.sum(h * h) / N + eps) * tl.load(W + column, inside, other=0.0)
+    tl.store(Y + at, y, inside)
+
+
+@mutant("triton_add_rms_norm", "size of the tile")
+@sums_of
+@triton.jit
+def sum_over_the_tile(X, R, W, S, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    at, inside = row * N + column, column < N
+    total = tl.load(X + at, inside, other=0.0).to(tl.float32) + tl.load(R + at, inside, other=0.0).to(tl.float32)
+    tl.store(S + at, total, inside)
+    h = total.to(S.dtype.element_ty).to(tl.float32)
+    y = h * tl.rsqrt(tl.sum(h * h) / BLOCK + eps) * tl.load(W + column, inside, other=0.0)
+    tl.store(Y + at, y, inside)
+
+
+@mutant("triton_add_rms_norm", "before it is rounded")
+@sums_of
+@triton.jit
+def reads_before_rounding(X, R, W, S, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    at, inside = row * N + column, column < N
+    h = tl.load(X + at, inside, other=0.0).to(tl.float32) + tl.load(R + at, inside, other=0.0).to(tl.float32)
+    tl.store(S + at, h, inside)
+    y = h * tl.rsqrt(tl.sum(h * h) / N + eps) * tl.load(W + column, inside, other=0.0)
+    tl.store(Y + at, y, inside)
+
+
+@mutant("triton_add_rms_norm", "dtype of x on the way")
+@sums_of
+@triton.jit
+def sum_in_the_dtype_of_x(X, R, W, S, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    at, inside = row * N + column, column < N
+    total = tl.load(X + at, inside, other=0.0).to(tl.float32) + tl.load(R + at, inside, other=0.0).to(tl.float32)
+    total = total.to(X.dtype.element_ty).to(S.dtype.element_ty)
+    tl.store(S + at, total, inside)
+    h = total.to(tl.float32)
+    y = h * tl.rsqrt(tl.sum(h * h) / N + eps) * tl.load(W + column, inside, other=0.0)
+    tl.store(Y + at, y, inside)
+
+
+@mutant("triton_add_rms_norm", "load has no mask")
+@sums_of
+@triton.jit
+def sum_without_load_mask(X, R, W, S, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    at, inside = row * N + column, column < N
+    total = tl.load(X + at).to(tl.float32) + tl.load(R + at).to(tl.float32)
+    total = total.to(S.dtype.element_ty)
+    tl.store(S + at, total, inside)
+    h = total.to(tl.float32)
+    y = h * tl.rsqrt(tl.sum(h * h) / N + eps) * tl.load(W + column, inside, other=0.0)
+    tl.store(Y + at, y, inside)
+
+
+@mutant("triton_add_rms_norm", "store has no mask")
+@sums_of
+@triton.jit
+def sum_stored_without_mask(X, R, W, S, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    at, inside = row * N + column, column < N
+    total = tl.load(X + at, inside, other=0.0).to(tl.float32) + tl.load(R + at, inside, other=0.0).to(tl.float32)
+    total = total.to(S.dtype.element_ty)
+    tl.store(S + at, total)
+    h = total.to(tl.float32)
+    y = h * tl.rsqrt(tl.sum(h * h) / N + eps) * tl.load(W + column, inside, other=0.0)
+    tl.store(Y + at, y, inside)
+
+
+@mutant("triton_add_rms_norm", "fp16")
+@sums_of
+@triton.jit
+def sum_in_half_precision(X, R, W, S, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    at, inside = row * N + column, column < N
+    h = tl.load(X + at, inside, other=0.0) + tl.load(R + at, inside, other=0.0)
+    tl.store(S + at, h, inside)
+    h = h.to(S.dtype.element_ty)
+    y = h / tl.sqrt((tl.sum(h * h) / N + eps).to(tl.float32)) * tl.load(W + column, inside, other=0.0)
+    tl.store(Y + at, y, inside)
+
+
+@mutant("triton_add_rms_norm", "It is x that you norm")
+@sums_of
+@triton.jit
+def norms_x(X, R, W, S, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    at, inside = row * N + column, column < N
+    h = tl.load(X + at, inside, other=0.0).to(tl.float32)
+    tl.store(S + at, h + tl.load(R + at, inside, other=0.0), inside)
+    y = h * tl.rsqrt(tl.sum(h * h) / N + eps) * tl.load(W + column, inside, other=0.0)
+    tl.store(Y + at, y, inside)
+
+
+@mutant("triton_add_rms_norm", "second result is normed too")
+@sums_of
+@triton.jit
+def stores_y_twice(X, R, W, S, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    at, inside = row * N + column, column < N
+    h = tl.load(X + at, inside, other=0.0).to(tl.float32) + tl.load(R + at, inside, other=0.0).to(tl.float32)
+    y = h * tl.rsqrt(tl.sum(h * h) / N + eps) * tl.load(W + column, inside, other=0.0)
+    tl.store(S + at, y, inside)
+    tl.store(Y + at, y, inside)
+
+
+@mutant("triton_add_rms_norm", "outside the root")
+@sums_of
+@triton.jit
+def sum_eps_outside(X, R, W, S, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    at, inside = row * N + column, column < N
+    total = tl.load(X + at, inside, other=0.0).to(tl.float32) + tl.load(R + at, inside, other=0.0).to(tl.float32)
+    total = total.to(S.dtype.element_ty)
+    tl.store(S + at, total, inside)
+    h = total.to(tl.float32)
+    y = h / (tl.sqrt(tl.sum(h * h) / N) + eps) * tl.load(W + column, inside, other=0.0)
+    tl.store(Y + at, y, inside)
+
+
+@mutant("triton_add_rms_norm", "weight is not applied")
+@sums_of
+@triton.jit
+def sum_weight_unused(X, R, W, S, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    at, inside = row * N + column, column < N
+    total = tl.load(X + at, inside, other=0.0).to(tl.float32) + tl.load(R + at, inside, other=0.0).to(tl.float32)
+    total = total.to(S.dtype.element_ty)
+    tl.store(S + at, total, inside)
+    h = total.to(tl.float32)
+    tl.store(Y + at, h * tl.rsqrt(tl.sum(h * h) / N + eps), inside)
+
+
+@mutant("triton_add_rms_norm", "into the first row")
+@sums_of
+@triton.jit
+def sum_into_the_first_row(X, R, W, S, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    at, inside = row * N + column, column < N
+    total = tl.load(X + at, inside, other=0.0).to(tl.float32) + tl.load(R + at, inside, other=0.0).to(tl.float32)
+    total = total.to(S.dtype.element_ty)
+    tl.store(S + column, total, inside)
+    h = total.to(tl.float32)
+    y = h * tl.rsqrt(tl.sum(h * h) / N + eps) * tl.load(W + column, inside, other=0.0)
+    tl.store(Y + column, y, inside)
+
+
+@mutant("triton_add_rms_norm", "has to be returned as well")
+def sum_not_returned(x, residual, weight, eps):
+    return sums_of(right_sum)(x, residual, weight, eps)[0]
+
+
+@mutant("triton_add_rms_norm", "wrong order")
+def results_swapped(x, residual, weight, eps):
+    y, total = sums_of(right_sum)(x, residual, weight, eps)
+    return total, y
+
+
+@mutant("triton_add_rms_norm", "You return the old residual")
+def old_residual(x, residual, weight, eps):
+    return sums_of(right_sum)(x, residual, weight, eps)[0], residual
+
+
+@mutant("triton_add_rms_norm", "the dtype of x; it should have that of residual")
+def sum_like_x(x, residual, weight, eps):
+    y, total = torch.empty_like(x), torch.empty_like(x)
+    n = x.shape[1]
+    right_sum[(x.shape[0],)](x, residual, weight, total, y, n, eps, BLOCK=triton.next_power_of_2(n))
+    return y, total
+
+
+@mutant("triton_add_rms_norm", "written into residual")
+def residual_in_place(x, residual, weight, eps):
+    y, n = torch.empty_like(x), x.shape[1]
+    right_sum[(x.shape[0],)](x, residual, weight, residual, y, n, eps, BLOCK=triton.next_power_of_2(n))
+    return y, residual
+
+
+@mutant("triton_add_rms_norm", "never written")
+def sum_of_one_row(x, residual, weight, eps):
+    y, total, n = torch.empty_like(x), torch.empty_like(residual), x.shape[1]
+    right_sum[(1,)](x, residual, weight, total, y, n, eps, BLOCK=triton.next_power_of_2(n))
+    return y, total
+
+
+@mutant("triton_add_rms_norm", "without calling add")
+def adds_in_torch(x, residual, weight, eps):
+    total = (x + residual).to(residual.dtype)
+    y = rows_of(right_kernel)(total, weight, eps)
+    return y.to(x.dtype), total
+
+
+@mutant("triton_add_rms_norm", "without calling norm")
+def package_does_both(x, residual, weight, eps):
+    return fused.add_rms_norm(x, residual, weight, eps)
+
+
+@honest("triton_add_rms_norm")
+def as_in_the_task(x, residual, weight, eps):
+    return sums_of(right_sum)(x, residual, weight, eps)
+
+
+@triton.jit
+def only_the_sum(X, R, S, count, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(X + at, at < count).to(tl.float32)
+    tl.store(S + at, x + tl.load(R + at, at < count).to(tl.float32), at < count)
+
+
+@honest("triton_add_rms_norm")
+def in_two_kernels(x, residual, weight, eps):
+    """Not fused, but right: what was stored is read back."""
+    total, y = torch.empty_like(residual), torch.empty_like(x)
+    only_the_sum[(triton.cdiv(x.numel(), 64),)](x, residual, total, x.numel(), BLOCK=64)
+    right_kernel[(x.shape[0],)](total, weight, y, x.shape[1], eps, BLOCK=triton.next_power_of_2(x.shape[1]))
+    return y, total
+
+
+@triton.jit
+def tile_of_sums(X, R, W, S, Y, M, N, eps, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, COLUMNS)[None, :]
+    inside = (row < M) & (column < N)
+    x = tl.load(X + row * N + column, inside, other=0.0).to(tl.float32)
+    r = tl.load(R + row * N + column, inside, other=0.0).to(tl.float32)
+    tl.store(S + row * N + column, r + x, inside)
+    h = tl.load(S + row * N + column, inside, other=0.0).to(tl.float32)
+    w = tl.load(W + column, column < N, other=0.0)
+    rms = tl.sqrt(tl.sum(h * h, 1) / N + eps)
+    tl.store(Y + row * N + column, h / rms[:, None] * w, inside)
+
+
+@honest("triton_add_rms_norm")
+def sums_of_several_rows(x, residual, weight, eps):
+    (m, n), y, total = x.shape, torch.empty_like(x), torch.empty_like(residual)
+    tile_of_sums[(triton.cdiv(m, 2),)](
+        x, residual, weight, total, y, m, n, eps, ROWS=2, COLUMNS=triton.next_power_of_2(n)
+    )
+    return [y, total]
