@@ -34,6 +34,11 @@ FUNCTIONS = {
 }
 
 
+GUARD = 128  # elements behind a tensor
+UNWRITTEN = ("empty", "empty_like", "new_empty", "zeros", "zeros_like", "new_zeros")
+PAST_THE_END = "a store went past the end of its tensor: is its mask missing?"
+
+
 class Function:
     """A function of x that a case hands to the learner's code: the name of one in `FUNCTIONS`, and its tensors."""
 
@@ -57,7 +62,8 @@ class Case:
     state: for a class, parameter name -> value, set before the call.
     gradients: compare those of all floating inputs and parameters too, under a random cotangent made from `seed`.
     rounding: relative error allowed, instead of that of `ROUNDING`.
-    dtype: of the results; without it that of the first floating input. Numbers are compared as numbers.
+    dtype: of the results, a tuple where they differ; without it that of the first floating input. Numbers are compared
+        as numbers.
     device: "meta" runs it without numbers: shapes, dtype and device only.
     """
 
@@ -69,7 +75,7 @@ class Case:
     gradients: bool = False
     seed: int = 0
     rounding: float | None = None
-    dtype: torch.dtype | None = None
+    dtype: torch.dtype | tuple | None = None
     device: str = "cpu"
 
 
@@ -87,13 +93,16 @@ class Task:
     """One thing to write.
 
     name: the key, and what the cell's marker says: `# EXERCISE: name`.
-    right: the right function or class. It is called with all inputs in fp64.
+    right: the right function or class. It is called with all inputs in fp64, unless `widened` is False.
     visible: generator -> the `Case`s that the learner's check tries, the first being the plain definition.
-    cases: generator -> the `Case`s of the hidden tests. The first is again the plain definition: without it there are no
-        points.
     mistakes: the `Mistake`s, the likelier ones first.
     without: names of torch functions and methods that must not be called, whatever their alias.
+    only: names of the torch functions and methods that may be called, if not all: for kernels. Memory that torch hands
+        out is then filled with NaN, and more of it follows, see `_guarded`.
     closed: modules and packages whose functions must not be called, such as "normcourse.norms".
+    widened: whether `right` gets all inputs in fp64; False where their dtypes are part of the task.
+    cases: generator -> the `Case`s of the hidden tests. The first is again the plain definition: without it there are no
+        points.
     points: what the task is worth.
     seconds: for all cases together, in the judge.
     """
@@ -103,7 +112,9 @@ class Task:
     visible: object
     mistakes: tuple = ()
     without: tuple = ()
+    only: tuple = ()
     closed: tuple = ()
+    widened: bool = True
     cases: object = None
     points: int = 0
     seconds: float = 5.0
@@ -143,12 +154,18 @@ class ForbiddenCall(Exception):
 def rules(task):
     """Inside, calling what the task forbids raises `ForbiddenCall`, whatever name it goes by."""
 
+    given = []  # memory that a kernel may write to
+
     class Without(TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):
             name = getattr(function, "__name__", "").strip("_")
-            if name in task.without:
+            if name in task.without or (task.only and name not in task.only):
                 raise ForbiddenCall(name)
-            return function(*args, **(kwargs or {}))
+            result = function(*args, **(kwargs or {}))
+            if task.only and name in UNWRITTEN and result.numel() and result.is_floating_point():
+                result = _guarded(result.fill_(torch.nan) if "empty" in name else result)
+                given.append(result)
+            return result
 
     def watch(frame, event, _):
         module = frame.f_globals.get("__name__", "")
@@ -162,8 +179,21 @@ def rules(task):
     try:
         with Without():
             yield
+        if any(not _behind(tensor).isnan().all() for tensor in given):
+            raise IndexError(PAST_THE_END)
     finally:
         sys.setprofile(before)
+
+
+def _guarded(tensor):
+    """The same values, followed in memory by NaN: what a kernel reads past the end shows, and what it writes there too."""
+    memory = tensor.new_full((tensor.numel() + GUARD,), torch.nan)
+    memory[: tensor.numel()] = tensor.flatten()
+    return memory[: tensor.numel()].view(tensor.shape)
+
+
+def _behind(tensor):
+    return tensor.as_strided((GUARD,), (1,), tensor.storage_offset() + tensor.numel())
 
 
 def tensors(value, name="", found=None):
@@ -198,6 +228,8 @@ def answer(target, case, task=None):
 
     def fresh(tensor):
         tensor = tensor.detach().clone().to(case.device)
+        if task and task.only and tensor.is_floating_point():
+            tensor = _guarded(tensor)
         return tensor.requires_grad_(case.gradients and tensor.is_floating_point())
 
     inputs = convert(case.inputs, fresh)
@@ -231,8 +263,9 @@ def answer(target, case, task=None):
 def right_answer(task, case):
     """What should come back: the task's own answer, computed in fp64."""
     wide = lambda tensor: tensor.double() if tensor.is_floating_point() else tensor  # noqa: E731
-    exact = replace(case, inputs=convert(case.inputs, wide), state=convert(case.state, wide))
-    return answer(task.right, exact)
+    if task.widened:
+        case = replace(case, inputs=convert(case.inputs, wide), state=convert(case.state, wide))
+    return answer(task.right, case)
 
 
 def flatten(returned):
@@ -286,7 +319,7 @@ def compare(got, want, case):
             return Difference(
                 "shape", f"{which_zh}的形状是 {given}，应为 {due}", f"{which_en} has shape {given}; expected {due}"
             )
-        expected = case.dtype or _first_dtype(case)
+        expected = case.dtype[index] if isinstance(case.dtype, tuple) else case.dtype or _first_dtype(case)
         if not number and exact.is_floating_point() and expected is not None and mine.dtype != expected:
             return Difference(
                 "dtype",

@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 
 from normcourse.check import Case
-from normcourse.check.fused_kernels import BYTES_MOVED, TRITON_ADD_RMS_NORM, TRITON_RMS_NORM
-from normcourse.check.layer_normalisation import normal
+from fused_kernels import BYTES_MOVED, TRITON_ADD_RMS_NORM, TRITON_RMS_NORM
+from layer_normalisation import normal
 
 
 def between(g, low, high):

@@ -3,8 +3,10 @@
 import torch
 import torch.nn.functional as F
 
-from .case import PAST_THE_END, Case, Mistake, Task
-from .layer_normalisation import normal
+from layer_normalisation import normal
+
+from normcourse.check import Case, Mistake, Task
+from normcourse.check.case import PAST_THE_END
 
 # What makes, measures and reshapes tensors, and what Triton itself calls; no arithmetic, no way to NumPy or to numbers.
 ONLY = (

@@ -177,7 +177,7 @@ LAYER_NORM = Task(
         ),
     ),
     without=BUILT_IN,
-    closed=("normcourse.norms",),
+    closed=("normcourse.norms", "normcourse.fused"),
 )
 
 
@@ -310,7 +310,7 @@ LAYER_NORM_BACKWARD = Task(
         ),
     ),
     without=(*BUILT_IN, *DIFFERENTIATION),
-    closed=("normcourse.norms",),
+    closed=("normcourse.norms", "normcourse.fused"),
 )
 
 # welford -------------------------------------------------------------------------------------------------------------
@@ -405,7 +405,7 @@ WELFORD = Task(
         ),
     ),
     without=("var", "std", "var_mean", "std_mean", "cov", *BUILT_IN),
-    closed=("normcourse.norms",),
+    closed=("normcourse.norms", "normcourse.fused"),
 )
 
 # merge_statistics ----------------------------------------------------------------------------------------------------

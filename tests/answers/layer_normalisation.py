@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.functional import layer_norm as an_alias
 
+from normcourse.check import tasks
 from normcourse.norms import layer_norm as the_package
 
 from . import honest, mutant
@@ -177,12 +178,11 @@ def constant(x, weight=None, bias=None, eps=1e-5):
 
 @mutant("layer_norm")
 def memorised(x, weight=None, bias=None, eps=1e-5):
-    from normcourse.check.layer_normalisation import layer_norm_cases
-
-    for case in layer_norm_cases(torch.Generator().manual_seed(0)):
+    task = tasks()["layer_norm"]
+    for case, right in zip(task.cases, task.right):
         known = case.inputs["x"]
         if known.shape == x.shape and torch.equal(known, x.detach()):
-            return F.layer_norm(known, known.shape[-1:])
+            return right.results[0].to(x.dtype)
     return x
 
 
