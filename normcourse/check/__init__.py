@@ -47,7 +47,9 @@ def explain(task, mine):
     differences = [compare(*answers) for answers in zip(mine, task.right, task.cases)]
     if not any(differences):
         return differences
-    mistakes = [(zh, en, theirs, [same_answer(*pair) for pair in zip(mine, theirs)]) for zh, en, theirs in task.mistakes]
+    mistakes = [
+        (zh, en, theirs, [same_answer(*pair) for pair in zip(mine, theirs)]) for zh, en, theirs in task.mistakes
+    ]
     mistakes.sort(key=lambda mistake: -sum(mistake[3]))
 
     def words(i):

@@ -40,7 +40,9 @@ def load_each(folder):
             content = runpy.run_path(str(file))
         for task in content["TASKS"]:
             if task.name in known or not task.points > 0 or task.cases is None:
-                raise ValueError(f"{file.name}: the task {task.name} needs cases and points, and may be there only once")
+                raise ValueError(
+                    f"{file.name}: the task {task.name} needs cases and points, and may be there only once"
+                )
             known.add(task.name)
         exercises[file.stem] = {task.name: task for task in content["TASKS"]}, content.get("ESSAYS", {})
     return exercises

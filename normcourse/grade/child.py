@@ -69,7 +69,7 @@ class Attempt:
 
     def __init__(self, cells, tasks, sandbox):
         self.code = [asdict(cell) for cell in cells if cell.kind == "code"]
-        self.rules = {name: [list(task.without), list(task.closed)] for name, task in tasks.items()}
+        self.rules = {name: [list(task.without), list(task.only), list(task.closed)] for name, task in tasks.items()}
         self.read = None
         self.sandbox, self.child, self.used, self.left = sandbox, None, 0, NOTEBOOK_SECONDS
         self.skipped, self.raised, self.disturbed = {}, [], False

@@ -55,13 +55,11 @@ class Exam:
         self._shown = {}
 
     def shown(self, name):
-        """The trials of the visible cases of a task, and the answers of its listed mistakes; none without a visible
-        check of this name."""
+        """The trials of the visible cases of a task; none without a visible check of this name."""
         if name not in self._shown and name in self.visible:
             task = self.visible[name]
-            trials = self._trials(task, torch.Generator().manual_seed(0))
-            self._shown[name] = trials, check.answers_of_mistakes(task, [trial.case for trial in trials])
-        return self._shown.get(name, ([], {}))
+            self._shown[name] = [_trial(name, *pair) for pair in zip(task.cases, task.right)]
+        return self._shown.get(name, [])
 
     def _generator(self, name):
         digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
@@ -74,11 +72,15 @@ class Exam:
             right = right_answer(task, case)
             if right.error is not None:
                 raise ValueError(f"{task.name}: its own answer fails on the case “{case.en}”: {right.error}")
-            header, arrays = wire.write_case(case)
-            size = sum(tensor.numel() for tensor in [*right.results, *right.gradients.values()]) * 8
-            limit = 4 * size + (1 << 20)
-            trials.append(Trial(case, right, {"task": task.name, "case": header, "limit": limit}, arrays, limit))
+            trials.append(_trial(task.name, case, right))
         return trials
+
+
+def _trial(name, case, right):
+    header, arrays = wire.write_case(case)
+    size = sum(tensor.numel() for tensor in [*right.results, *right.gradients.values()]) * 8
+    limit = 4 * size + (1 << 20)
+    return Trial(case, right, {"task": name, "case": header, "limit": limit}, arrays, limit)
 
 
 def fingerprint(folder):
@@ -154,14 +156,14 @@ def _explain(names, tasks, exam, attempt, results):
     """Find the likely mistakes, in a process that has seen no hidden case: what a learner's code says there, in an
     error message for example, may be shown."""
     for name in names:
-        trials, mistaken = exam.shown(name)
+        trials = exam.shown(name)
         if not trials or set(results[name]["failed"]) == {"error NotImplementedError"}:
             continue
         answers = attempt.answers(trials, tasks[name].seconds)
         if any(isinstance(answer, str) for answer in answers):
             continue
         try:
-            said = check.explain(exam.visible[name], [trial.case for trial in trials], answers, mistaken)
+            said = check.explain(exam.visible[name], answers)
         except Exception:  # an answer that fits nothing
             continue
         results[name]["said"] = list(dict.fromkeys(words for words in said if words))

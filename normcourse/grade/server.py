@@ -152,8 +152,8 @@ def serve(shell):
     header, _ = wire.receive(connection)
     cells = [notebook.Cell(**cell) for cell in header["cells"]]
     tasks = {
-        name: Task(name, None, None, without=tuple(without), closed=tuple(closed))
-        for name, (without, closed) in header["rules"].items()
+        name: Task(name, None, None, (), *map(tuple, rules))  # without, only, closed
+        for name, rules in header["rules"].items()
     }
     missing = notebook.mark(cells, tasks)
     broken = {name: notebook.broken_rules(cells, task) for name, task in tasks.items()}

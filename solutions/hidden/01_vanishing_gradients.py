@@ -3,8 +3,6 @@
 from dataclasses import replace
 
 import torch
-
-from normcourse.check import Case
 from layer_normalisation import normal
 from vanishing_gradients import (
     FACTOR_PER_LAYER,
@@ -14,6 +12,8 @@ from vanishing_gradients import (
     exponents,
     network,
 )
+
+from normcourse.check import Case
 
 
 def between(g, low, high):

@@ -3,8 +3,6 @@
 from dataclasses import replace
 
 import torch
-
-from normcourse.check import Case
 from residual_connections import (
     INPUT_GRADIENT,
     PATH_SHARES,
@@ -14,6 +12,8 @@ from residual_connections import (
     jacobian,
     stack,
 )
+
+from normcourse.check import Case
 
 
 def between(g, low, high):

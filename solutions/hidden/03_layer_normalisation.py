@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import torch
+from layer_normalisation import LAYER_NORM, LAYER_NORM_BACKWARD, MERGE_STATISTICS, WELFORD, normal
 
 from normcourse.check import Case
-from layer_normalisation import LAYER_NORM, LAYER_NORM_BACKWARD, MERGE_STATISTICS, WELFORD, normal
 
 
 def between(g, low, high):

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import torch
-
-from normcourse.check import Case
 from layer_normalisation import normal
 from rms_norm import FOLD_LAYER_NORM, MEAN_SHARE, RMS_NORM, RMS_NORM_BACKWARD
+
+from normcourse.check import Case
 
 
 def between(g, low, high):

@@ -3,8 +3,6 @@
 from dataclasses import replace
 
 import torch
-
-from normcourse.check import Case, Function
 from layer_normalisation import normal
 from pre_and_post_norm import (
     IDENTITY_PATH,
@@ -16,6 +14,8 @@ from pre_and_post_norm import (
     norm_with,
     weight,
 )
+
+from normcourse.check import Case, Function
 
 
 def between(g, low, high):

@@ -3,8 +3,6 @@
 from dataclasses import replace
 
 import torch
-
-from normcourse.check import Case, Function
 from layer_normalisation import normal
 from variance_and_depth import (
     DEEPNORM_CONSTANTS,
@@ -14,6 +12,8 @@ from variance_and_depth import (
     block,
     uniform,
 )
+
+from normcourse.check import Case, Function
 
 
 def between(g, low, high):

@@ -4,10 +4,10 @@ about a millisecond per program."""
 from dataclasses import replace
 
 import torch
-
-from normcourse.check import Case
 from fused_kernels import BYTES_MOVED, TRITON_ADD_RMS_NORM, TRITON_RMS_NORM
 from layer_normalisation import normal
+
+from normcourse.check import Case
 
 
 def between(g, low, high):

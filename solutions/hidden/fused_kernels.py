@@ -2,7 +2,6 @@
 
 import torch
 import torch.nn.functional as F
-
 from layer_normalisation import normal
 
 from normcourse.check import Case, Mistake, Task

@@ -5,11 +5,10 @@ import math
 
 import torch
 import torch.nn.functional as F
-
-from normcourse.check import Case, Function, Mistake, Task
 from layer_normalisation import normal
 
 from normcourse import residual
+from normcourse.check import Case, Function, Mistake, Task
 
 
 def norm_with(weight):

@@ -1,7 +1,6 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch.nn.functional import layer_norm as an_alias
 
 from normcourse.check import tasks
