@@ -139,7 +139,7 @@ def broken_rules(cells, task):
     In the cells that are graded: the forbidden functions, imported, as an attribute, or by their name as a string; an
     alias made elsewhere is followed. Everywhere: `EVASIONS`. Names in comments, docstrings and messages do not count.
     """
-    if not (task.without or task.only or task.closed):
+    if not (task.without or task.closed):
         return []
     trees = [(cell, tree) for cell in cells if cell.kind == "code" and (tree := parsed(cell.source))]
     aliases = {alias for _, tree in trees for alias in _imported(tree, task.without)}
