@@ -636,6 +636,7 @@ def nothing_is_launched(monkeypatch):
         raise AssertionError("an operator was called with input that is wrong")
 
     monkeypatch.setattr(functional, "norm", launched)
+    monkeypatch.setattr(functional.Norm, "apply", launched)
 
 
 X = torch.zeros(2, 8)
@@ -758,7 +759,7 @@ def test_on_a_cpu_a_module_takes_torchs_own_operator_unless_asked(kind, monkeypa
     x, residual = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(0)).unbind()
     module = {"layer_norm": fused.LayerNorm, "rms_norm": fused.RMSNorm}[kind](32)
     asked = INTERPRETED[kind](32)
-    monkeypatch.setattr(functional, "norm", lambda *_: pytest.fail("a kernel was asked for"))
+    monkeypatch.setattr(functional.Norm, "apply", lambda *_: pytest.fail("a kernel was asked for"))
     truth = norms.NORMS[kind](32)(x + residual)
     torch.testing.assert_close(module(x + residual), truth)
     y, total = module.add(x, residual)

@@ -5,7 +5,8 @@
     layer_norm_kernels   with their maths: start reading here
     rms_norm_kernels     the same without the mean
     tiles         how much of the matrix a program takes
-    ops           the kernels as operators of torch, and their derivatives
+    launch        from tensors to launches
+    ops           the launches as operators of torch, and their derivatives
     interpreter   triton with and without a GPU
     compiled      compile for GPUs that are not there, and read the registers and the loads
 
