@@ -1,4 +1,10 @@
+import os
+
 import pytest
+import torch
+
+if not torch.cuda.is_available():  # before anything imports triton, as parts of torch do
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def pytest_addoption(parser):

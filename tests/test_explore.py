@@ -4,9 +4,11 @@ import base64
 import functools
 import io
 import itertools
+import linecache
 import random
 import time
 import warnings
+import zlib
 from pathlib import Path
 
 import ipywidgets
@@ -353,9 +355,10 @@ def explorers_of(source):
 def compile_cell(code):
     import ast
 
-    tree = ast.parse(code)
+    tree, name = ast.parse(code), f"<cell {zlib.crc32(code.encode())}>"
+    linecache.cache[name] = len(code), None, code.splitlines(keepends=True), name  # Triton reads the source
     last = ast.Expression(tree.body.pop().value) if isinstance(tree.body[-1], ast.Expr) else None
-    return compile(tree, "<cell>", "exec"), compile(last, "<cell>", "eval") if last else None
+    return compile(tree, name, "exec"), compile(last, name, "eval") if last else None
 
 
 NUMBERED = [
