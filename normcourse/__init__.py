@@ -10,6 +10,7 @@
     plots      tidy DataFrame -> figure
     explore    sliders over an experiment
     fused      Triton kernels: norms, and norms with the addition before them, in one launch
+    check      the exercises' checks
     i18n       two languages
     record     the runs too long for a notebook
 
@@ -20,6 +21,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 __all__ = [
+    "check",
     "data",
     "explore",
     "fused",

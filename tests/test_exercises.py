@@ -79,6 +79,7 @@ def test_what_the_checks_know_is_what_the_tasks_say(tmp_path):
 def test_every_task_stands_in_a_notebook_has_hidden_tests_and_a_visible_check():
     in_notebooks = [name for notebook in NOTEBOOKS for name in written(SOLUTIONS, notebook)]
     assert sorted(in_notebooks) == sorted(HIDDEN) == sorted(tasks())
+    assert len(HIDDEN) >= 20 and len(ESSAYS) == 2
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
