@@ -43,6 +43,9 @@ bench-sliders: $(TEST) $(VENV)/.browser ## key press to changed pixels, beside p
 bench-import: $(LAB)   ## what `import normcourse` adds to `import torch`
 	$(BIN)/python -m tests.bench_import
 
+bench-fused: $(LAB)    ## the fused kernels beside torch, Liger-Kernel and quack (needs a GPU; OPTIONS="--dtype bf16 --size 4096")
+	$(BIN)/python -m tests.bench_fused $(OPTIONS)
+
 font: $(TEST)    ## make the subset font again (needs Debian's fonts-noto-cjk)
 	$(BIN)/pip install -q fonttools -c constraints.txt && $(BIN)/python normcourse/data/font/make_font.py
 
@@ -69,5 +72,5 @@ $(VENV)/.browser: $(TEST)
 	sh tests/install_browser.sh
 	@touch $@
 
-.PHONY: help lab test check lint notebooks exercises student html record bench-sliders bench-import font clean
+.PHONY: help lab test check lint notebooks exercises student html record bench-sliders bench-import bench-fused font clean
 .DEFAULT_GOAL := help
