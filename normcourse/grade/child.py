@@ -10,6 +10,7 @@ from .notebook import Refused
 
 CELL_SECONDS = 10.0  # for one cell of a notebook
 NOTEBOOK_SECONDS = 60.0  # for all of them, however often they are run
+AHEAD = 1 << 15  # bytes of calls that wait for their answers
 CHILDREN = 5  # processes per submission: where one hangs or dies, the next goes on with what is left
 
 
@@ -18,28 +19,32 @@ class Child:
 
     def __init__(self, talk, life):
         self._talk, self._life = talk, life
-        self._calls = 0
+        self._asked = self._answered = 0
 
     def read(self, cells, rules, skipped, deadline):
         """Send the cells. Returns (tasks without an answer, {task: [(cell number, what breaks its rules)]}), found
-        before any of them runs. Raises: as `call`."""
+        before any of them runs. Raises: as `reply`."""
         self._send({"cells": cells, "rules": rules, "skipped": skipped}, (), deadline)
         found, _ = wire.receive(self._talk, deadline, 0, 1 << 20)
         return found["missing"], found["broken"]
 
     def ran(self, number, deadline):
-        """Wait until a cell was run; whether it raised. Raises: as `call`."""
+        """Wait until a cell was run; whether it raised. Raises: as `reply`."""
         header, _ = wire.receive(self._talk, deadline, 0, wire.HEADER_LIMIT)
         if header.get("cell") != number or type(header.get("raised")) is not bool:
             raise wire.Malformed("no word of the cell")
         return header["raised"]
 
-    def call(self, header, arrays, deadline, body_limit):
-        """The `Answer` to a call. Raises: wire.Malformed, wire.Ended, TimeoutError at the deadline."""
-        self._calls += 1
-        self._send(header | {"id": self._calls}, arrays, deadline)
+    def ask(self, header, arrays, deadline):
+        """Send a call. Raises: wire.Ended, TimeoutError."""
+        self._asked += 1
+        self._send(header | {"id": self._asked}, arrays, deadline)
+
+    def reply(self, deadline, body_limit):
+        """The `Answer` to the earliest call that has none yet. Raises: wire.Malformed, wire.Ended, TimeoutError."""
+        self._answered += 1
         reply, body = wire.receive(self._talk, deadline, body_limit, wire.HEADER_LIMIT)
-        if reply.get("id") != self._calls:
+        if reply.get("id") != self._answered:
             raise wire.Malformed("an answer to another question")
         return wire.read_answer(reply, body)
 
@@ -49,18 +54,17 @@ class Child:
 
     def end(self):
         """Kill it and all it started; returns when they are gone."""
-        self._talk.close()
+        self.dismiss()
         with contextlib.suppress(OSError):
-            self._life.shutdown(socket.SHUT_WR)
             self._life.settimeout(10)
             self._life.recv(1)
         self._life.close()
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.end()
+    def dismiss(self):
+        """Kill it and all it started, without waiting. What is left is the keeper's business."""
+        self._talk.close()
+        with contextlib.suppress(OSError):
+            self._life.shutdown(socket.SHUT_WR)
 
 
 class Attempt:
@@ -77,15 +81,19 @@ class Attempt:
     def answers(self, trials, seconds):
         """For each trial the `Answer`, or why there is none: "time", "ended" or "malformed"; after one of these, all
         others of the task have none either."""
-        given, deadline = [], None
-        for trial in trials:
-            try:
-                child = self._running()
-                deadline = deadline or time.monotonic() + seconds
-                given.append(child.call(trial.header, trial.arrays, deadline, trial.limit))
-            except (TimeoutError, wire.Ended, wire.Malformed) as error:
-                self._lost()
-                return given + [_reason(error)] * (len(trials) - len(given))
+        given, asked, deadline = [], 0, None
+        try:
+            child = self._running()
+            deadline = time.monotonic() + seconds
+            for trial in trials:
+                # Ask ahead, so that neither side waits for the other, but never more than a socket holds.
+                while asked < len(trials) and (asked == len(given) or _bytes(trials[len(given) : asked + 1]) < AHEAD):
+                    child.ask(trials[asked].header, trials[asked].arrays, deadline)
+                    asked += 1
+                given.append(child.reply(deadline, trial.limit))
+        except (TimeoutError, wire.Ended, wire.Malformed) as error:
+            self._lost()
+            given += [_reason(error)] * (len(trials) - len(given))
         return given
 
     def reading(self):
@@ -136,8 +144,12 @@ class Attempt:
 
     def __exit__(self, *error):
         if self.child is not None:
-            self.child.end()
+            self.child.dismiss()
 
 
 def _reason(error):
     return {TimeoutError: "time", wire.Ended: "ended"}.get(type(error), "malformed")
+
+
+def _bytes(trials):
+    return sum(2000 + sum(map(len, trial.arrays)) for trial in trials)  # with the headers

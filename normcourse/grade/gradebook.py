@@ -3,6 +3,7 @@ given there by hand are kept."""
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from .report import best
@@ -22,7 +23,8 @@ def write_gradebook(results, exam, database):
     # It runs alembic to make a new database, which lies beside this Python whether or not the shell knows.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     written = 0
-    with Gradebook(f"sqlite:///{database}") as book:
+    with warnings.catch_warnings(), Gradebook(f"sqlite:///{database}") as book:
+        warnings.simplefilter("ignore")  # of SQLAlchemy about nbgrader's own code
         for exercise, (tasks, essays) in exam.exercises.items():
             own = [result for result in results if result.get("exercise") == exercise]
             if own:

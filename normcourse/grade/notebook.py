@@ -7,6 +7,7 @@ and Colab lose metadata; where that is gone, by nbgrader's metadata, and else by
 import ast
 import json
 import re
+import unicodedata
 from dataclasses import dataclass, field
 
 LARGEST = 20 << 20  # bytes
@@ -133,33 +134,41 @@ EVASIVE_NAMES = {"exec", "eval", "compile", "__import__", "__builtins__"}
 LOOKUPS = {"globals", "locals", "vars"}  # by any name; in a graded cell only to hide one
 
 
-def broken_rules(cells, task):
-    """What in the code goes against the rules of a task, as (cell number, name); empty where it has none.
+def broken_rules(cells, tasks):
+    """{task name: what in the code goes against its rules, as [(cell number, name)]}.
 
     In the cells that are graded: the forbidden functions, imported, as an attribute, or by their name as a string; an
     alias made elsewhere is followed. Everywhere: `EVASIONS`. Names in comments, docstrings and messages do not count.
     """
-    if not (task.without or task.closed):
-        return []
-    trees = [(cell, tree) for cell in cells if cell.kind == "code" and (tree := parsed(cell.source))]
-    aliases = {alias for _, tree in trees for alias in _imported(tree, task.without)}
-    found = []
-    for cell, tree in trees:
-        graded = task.name in cell.tasks
-        for node in ast.walk(tree):
-            name = _evasion(node) or (graded and _forbidden(node, task.without, aliases - {task.name}))
-            if name and (cell.number, name) not in found:
-                found.append((cell.number, name))
-    return found
+    names = (
+        EVASIONS | EVASIVE_NAMES | {"getattr", "setattr"} | {name for task in tasks.values() for name in task.without}
+    )
+    suspicious = re.compile(rf"\b_*({'|'.join(sorted(names))})_*\b")
+    nodes = []
+    for cell in cells:
+        # Python reads identifiers in this normal form, so that ｅｘｅｃ is exec. Most cells need no parsing.
+        if cell.kind == "code" and (cell.tasks or suspicious.search(unicodedata.normalize("NFKC", cell.source))):
+            nodes.append((cell, [*ast.walk(parsed(cell.source) or ast.Module([], []))]))
+    everywhere = [(cell.number, name) for cell, found in nodes for node in found if (name := _evasion(node))]
+    broken = {}
+    for task in tasks.values():
+        found = list(everywhere) if task.without or task.only or task.closed else []
+        if task.without:
+            aliases = {alias for _, inside in nodes for node in inside for alias in _imported(node, task.without)}
+            for cell, inside in nodes:
+                if task.name in cell.tasks:
+                    names = (_forbidden(node, task.without, aliases - {task.name}) for node in inside)
+                    found += [(cell.number, name) for name in names if name]
+        broken[task.name] = list(dict.fromkeys(found))
+    return broken
 
 
-def _imported(tree, without):
-    """Names under which forbidden functions are imported from torch."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
-            for alias in node.names:
-                if alias.name.strip("_") in without:
-                    yield alias.asname or alias.name
+def _imported(node, without):
+    """Names under which an import brings in forbidden functions of torch."""
+    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
+        for alias in node.names:
+            if alias.name.strip("_") in without:
+                yield alias.asname or alias.name
 
 
 def _evasion(node):

@@ -29,7 +29,7 @@ class Run:
         state = Path(out) / "run.json"
         begun = json.loads(state.read_text()) if state.exists() else {}
         wanted = {"seed": seed, "tests": fingerprint(tests), "unsafe": unsafe}
-        words = {"seed": "another seed", "tests": "other hidden tests", "unsafe": "or without a sandbox, unlike this one"}
+        words = {"seed": "another seed", "tests": "other hidden tests", "unsafe": "another setting of the sandbox"}
         for key, value in begun.items():
             if wanted[key] not in (value, None):
                 raise ValueError(f"{out} holds a run with {words[key]}; give another folder with --out")
