@@ -101,8 +101,8 @@ class Task:
         out is then filled with NaN, and more of it follows, see `_guarded`.
     closed: modules and packages whose functions must not be called, such as "normcourse.norms".
     widened: whether `right` gets all inputs in fp64; False where their dtypes are part of the task.
-    cases: generator -> the `Case`s of the hidden tests. The first is again the plain definition: without it there are no
-        points.
+    cases: generator -> the `Case`s of the hidden tests. The first is again the plain definition: without it there are
+        no points.
     points: what the task is worth.
     seconds: for all cases together, in the judge.
     """
@@ -186,7 +186,7 @@ def rules(task):
 
 
 def _guarded(tensor):
-    """The same values, followed in memory by NaN: what a kernel reads past the end shows, and what it writes there too."""
+    """The same values, followed in memory by NaN: what a kernel reads or writes past the end shows."""
     memory = tensor.new_full((tensor.numel() + GUARD,), torch.nan)
     memory[: tensor.numel()] = tensor.flatten()
     return memory[: tensor.numel()].view(tensor.shape)

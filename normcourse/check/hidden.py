@@ -63,7 +63,7 @@ def _importable(folder):
 
 
 def earned(task, passed):
-    """Points for a list of which cases passed: in proportion, but none where the first case, the plain definition, fails."""
+    """Points for a list of which cases passed: in proportion, but none without the first, the plain definition."""
     if not passed or not passed[0]:
         return 0.0
     return math.floor(100 * task.points * sum(passed) / len(passed)) / 100
