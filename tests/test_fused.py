@@ -145,7 +145,7 @@ def test_rows_held_in_forward_but_not_in_backward_are_right(op):
 @pytest.mark.parametrize("op", OPS)
 def test_one_row_less_and_more_than_the_programs_take_at_once_is_right(op):
     tile = tiles.backward_tile(1000)
-    rows = tile.rows * tiles.programs(torch.zeros(0, device=DEVICE).device, tile.warps)
+    rows = tile.rows * tiles.programs(torch.zeros(0, device=DEVICE).device, tile.threads)
     for m in (1, rows - 1, rows, rows + 1):
         assert_right(op, *draw(op, m, 1000))
 

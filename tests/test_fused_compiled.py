@@ -34,14 +34,14 @@ def reports(kind):
 def test_rows_up_to_8192_in_bf16_spill_no_register_on_hopper(kind, kernel, n):
     for add in (False, True):
         report = reports(kind)[kernel, n, "bf16", "cuda:90", add]
-        assert report["spills"] == 0 and report["registers"] * report["warps"] * 32 <= 65536
+        assert report["spills"] == 0 and report["registers"] * report["threads"] <= 65536
         assert report["held"], "one read of the row"
 
 
 def least_accesses(report, matrices):
     """How often each thread must load or store 16 bytes to cover the tile of each matrix once."""
     size = {"bf16": 2, "fp16": 2, "fp32": 4, "fp64": 8}[report["dtype"]]
-    return matrices * max(1, report["rows"] * report["columns"] * size // (report["warps"] * 32 * 16))
+    return matrices * max(1, report["rows"] * report["columns"] * size // (report["threads"] * 16))
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -55,7 +55,7 @@ def test_rows_up_to_8192_in_bf16_are_loaded_and_stored_128_bits_at_a_time_on_hop
         assert report["stores"][128] >= least_accesses(report, outputs)
         # what is left is once per row (rstd, mean) or once per column (w, b and the partial dw, db at the end)
         narrow = sum(count for access in ("loads", "stores") for bits, count in report[access].items() if bits < 128)
-        assert narrow <= (10 if kind == "layer_norm" else 5), (report["loads"], report["stores"])
+        assert narrow <= (12 if kind == "layer_norm" else 6), (report["loads"], report["stores"])
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -82,6 +82,7 @@ def test_every_kernel_compiles_for_ampere_hopper_and_cdna3_without_spills(kind, 
     found = {one[:2] for one, report in compiled_for_it.items() if report["spills"] == 0}
     assert found >= {("forward", 1024), ("forward", 131072), ("backward", 1024), ("backward", 131072)}
     assert ("backward_means", 131072) in found
+    assert all(report["threads"] <= 1024 for report in compiled_for_it.values())
     limit = {"cuda:80": 163, "cuda:90": 227, "hip:gfx942": 64}[target]  # KiB of shared memory for one program
     assert all(report["shared"] <= limit * 1024 for report in compiled_for_it.values())
 

@@ -37,6 +37,7 @@ def test_imports_point_one_way():
     order = [
         "norms",
         "residual",
+        "fused",
         "models",
         "theory",
         "measure",

@@ -1,16 +1,17 @@
 """Fused Triton kernels: `norms.layer_norm` and `norms.rms_norm` in one launch, alone or with the addition before them.
 
-    functional    layer_norm, rms_norm, add_layer_norm, add_rms_norm: differentiable functions
-    modules       LayerNorm, RMSNorm, to be passed as norm=, and PreNormStack, fused across block borders
-    layer_norm_kernels   with their maths: start reading here
+    layer_norm_kernels   start reading here: each kernel with its maths above it
     rms_norm_kernels     the same without the mean
-    tiles         how much of the matrix a program takes
-    launch        from tensors to launches
-    ops           the launches as operators of torch, and their derivatives
-    interpreter   triton with and without a GPU
-    compiled      compile for GPUs that are not there, and read the registers and the loads
+    tiles                how much of the matrix a program takes
+    launch               from tensors to launches
+    ops                  the launches as operators of torch, and their derivatives
+    functional           layer_norm, rms_norm, add_layer_norm, add_rms_norm: what to call
+    modules              LayerNorm, RMSNorm, to be passed as norm=, and PreNormStack, fused across block borders
+    interpreter          triton with and without a GPU
+    compiled             compile for GPUs that are not there, and read the registers and the loads
 
 On a machine without CUDA, import this before anything imports triton: it then runs in Triton's interpreter, on CPU.
+(Triton 3.6 interprets only with numpy < 2.4.)
 """
 
 from .functional import add_layer_norm, add_rms_norm, layer_norm, rms_norm

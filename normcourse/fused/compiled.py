@@ -15,7 +15,7 @@ from pathlib import Path
 
 from . import layer_norm_kernels, rms_norm_kernels
 from .interpreter import INTERPRETED, triton
-from .tiles import STAGES, backward_tile, forward_tile
+from .tiles import STAGES, backward_tile, compiler_options, forward_tile
 
 KERNELS = {"layer_norm": layer_norm_kernels, "rms_norm": rms_norm_kernels}
 TARGETS = {"cuda:80": ("cuda", 80, 32), "cuda:90": ("cuda", 90, 32), "hip:gfx942": ("hip", "gfx942", 64)}
@@ -78,12 +78,12 @@ def _compile(kind, kernel, n, dtype="bf16", target="cuda:90", add=False):
             attrs={pointer: [["tt.divisibility", 16]] for pointer in pointers},  # as every tensor torch allocates
         ),
         target=triton.backends.compiler.GPUTarget(*TARGETS[target]),
-        options={"num_warps": tile.warps, "enable_fp_fusion": True},
+        options=compiler_options(tile, warp=TARGETS[target][2]),
     )
     read = _read_amd if target.startswith("hip") else _read_nvidia
     return {
         **dict(kind=kind, kernel=kernel, n=n, dtype=dtype, target=target, add=add),
-        **dict(rows=tile.rows, columns=tile.columns, warps=tile.warps, held=tile.held),
+        **dict(rows=tile.rows, columns=tile.columns, threads=tile.threads, held=tile.held),
         **dict(shared=program.metadata.shared, ttir=program.asm["ttir"]),
         **read(program),
     }

@@ -10,7 +10,7 @@ import torch
 
 from . import layer_norm_kernels, rms_norm_kernels
 from .interpreter import check_can_run
-from .tiles import STAGES, backward_tile, forward_tile, programs
+from .tiles import STAGES, backward_tile, compiler_options, forward_tile, programs
 
 KERNELS = {"layer_norm": layer_norm_kernels, "rms_norm": rms_norm_kernels}
 
@@ -24,7 +24,7 @@ def norm(x, residual, weight, bias, kind, eps, offset, y_dtype, sum_dtype):
     n = x.shape[-1]
     tile = forward_tile(n, rstd.itemsize)
     tensors = {"X": x, "Residual": residual, "W": weight, "Sum": None if residual is None else total}
-    options = {"Y": y, "Rstd": rstd, "N": n, "eps": eps, "COLUMNS": tile.columns, "num_warps": tile.warps}
+    options = {"Y": y, "Rstd": rstd, "N": n, "eps": eps, "COLUMNS": tile.columns, **compiler_options(tile)}
     if kind == "layer_norm":
         tensors["B"], options["Mean"] = bias, mean
     else:
@@ -64,11 +64,11 @@ def norm_backward(dy, x, weight, mean, rstd, dtotal, kind, eps, offset, dx_dtype
     m, n = rstd.numel(), x.shape[-1]
     tile = backward_tile(n, rstd.itemsize)
     blocks = ceil_div(n, tile.columns)
-    parts = min(max(1, programs(x.device, tile.warps) // blocks), ceil_div(m, tile.rows))
+    parts = min(max(1, programs(x.device, tile.threads) // blocks), ceil_div(m, tile.rows))
     sums = rstd.new_empty(parameters, parts, n)
     tensors = {"DY": dy.contiguous(), "X": x.contiguous(), "W": None if weight is None else weight.contiguous()}
     tensors["Rstd"] = rstd
-    options = {"N": n, "COLUMNS": tile.columns, "STAGES": STAGES, "num_warps": tile.warps}
+    options = {"N": n, "COLUMNS": tile.columns, "STAGES": STAGES, **compiler_options(tile)}
     means = {"GXMean": None if tile.held else torch.empty_like(rstd)}
     outputs = {"DX": dx, "DResidual": dresidual if dresidual.numel() else None, "DW": sums[0] if parameters else None}
     if kind == "layer_norm":

@@ -1,4 +1,4 @@
-"""How large a tile is, and how many warps and programs work on it.
+"""How large a tile is, and how many threads and programs work on it.
 
 The sizes were chosen from compiled code: for sm_90 and bf16 no tile spills registers (`compiled.report` shows it, and a
 test holds it for every row up to 8192).
@@ -15,11 +15,11 @@ STAGES = 2  # the next tile is on its way, by asynchronous copy, while this one 
 
 
 class Tile(NamedTuple):
-    """rows × columns elements for `warps` × 32 threads; `held` says that columns covers a whole row."""
+    """rows × columns elements for so many threads; `held` says that columns covers a whole row."""
 
     rows: int
     columns: int
-    warps: int
+    threads: int
     held: bool = True
 
 
@@ -31,12 +31,13 @@ def forward_tile(n, itemsize=4, interpreted=INTERPRETED.value):
     """
     columns = triton.next_power_of_2(n)
     if columns * itemsize > 2**17:
-        return Tile(1, 2**15 // itemsize, 16, held=False)
+        # 1024 threads fill a multiprocessor: one row each is under way, and few enough to be found in cache again
+        return Tile(1, 2**15 // itemsize, 1024, held=False)
     if interpreted:  # a program costs about a millisecond, however small it is
-        return Tile(max(1, 2**14 // columns), columns, 4)
+        return Tile(max(1, 2**14 // columns), columns, 128)
     if columns <= 4096:
-        return Tile(max(2048 // columns, 16 if columns <= 512 else 16 // itemsize), columns, 8)
-    return Tile(1, columns, 16 if columns * itemsize <= 2**16 else 32)
+        return Tile(max(2048 // columns, 16 if columns <= 512 else 16 // itemsize), columns, 256)
+    return Tile(1, columns, 512 if columns * itemsize <= 2**16 else 1024)
 
 
 @lru_cache
@@ -44,16 +45,21 @@ def backward_tile(n, itemsize=4, interpreted=INTERPRETED.value):
     """The tile of `backward`: two inputs and up to two sums are held, so it is smaller than that of `forward`."""
     columns = triton.next_power_of_2(n)
     if columns * itemsize > 2**15:
-        return Tile(1, 2**14 // itemsize, 8, held=False)
+        return Tile(1, 2**14 // itemsize, 256, held=False)
     rows = max(1, 2**14 // itemsize // columns)
     if interpreted:
-        return Tile(rows, columns, 4)
-    return Tile(min(32, rows), columns, 8 if columns * itemsize <= 2**14 else 16)
+        return Tile(rows, columns, 128)
+    return Tile(min(32, rows), columns, 256 if columns * itemsize <= 2**14 else 512)
+
+
+def compiler_options(tile, warp=64 if torch.version.hip else 32):
+    """How Triton is to compile for a tile; a product and a sum may be fused, which rounds once instead of twice."""
+    return {"num_warps": tile.threads // warp, "enable_fp_fusion": True}
 
 
 @lru_cache
-def programs(device, warps):
+def programs(device, threads):
     """How many programs run `backward`: as many as the device holds at once, at 128 registers per thread."""
     if device.type != "cuda":
         return 2
-    return torch.cuda.get_device_properties(device).multi_processor_count * (16 // warps)
+    return torch.cuda.get_device_properties(device).multi_processor_count * (512 // threads)
