@@ -57,7 +57,7 @@ def explain(task, mine):
         if kind == NotImplementedError.__name__:
             return "还没有写。", "Not written yet."
         if kind == ForbiddenCall.__name__:
-            return f"这道题要求不调用 {message}。", f"This task is to be solved without calling {message}."
+            return f"这道题不能调用 {message}。", f"This task is to be solved without calling {message}."
         for zh, en, theirs, agrees in mistakes:
             if agrees[i] and compare(theirs[i], task.right[i], task.cases[i]):
                 return zh, en

@@ -297,6 +297,17 @@ def kind(returned):
     return type(returned).__name__
 
 
+def _in_chinese(kind):
+    for english, chinese in (
+        (" tensors", " 个张量"),
+        (" numbers", " 个数"),
+        ("tensor", "一个张量"),
+        ("number", "一个数"),
+    ):
+        kind = kind.replace(english, chinese)
+    return kind
+
+
 def compare(got, want, case):
     """None if `got` is right, else the first `Difference` from `want`, the answer in fp64."""
     if got.error is not None:
@@ -307,9 +318,8 @@ def compare(got, want, case):
         count = [sum(result.numel() for result in collected.results) for collected in (got, want)]
         got, want = (_joined(got), _joined(want)) if count[0] == count[1] else (got, want)
     if len(got.results) != len(want.results):
-        return Difference(
-            "kind", f"返回了 {got.kind}，应为 {want.kind}", f"it returned {got.kind}; expected {want.kind}"
-        )
+        zh = f"返回了 {_in_chinese(got.kind)}，应为 {_in_chinese(want.kind)}"
+        return Difference("kind", zh, f"it returned {got.kind}; expected {want.kind}")
     for index, (mine, exact, number) in enumerate(zip(got.results, want.results, want.numbers)):
         which_zh, which_en = (
             (f"第 {index + 1} 个结果", f"result {index + 1}") if len(want.results) > 1 else ("结果", "the result")
@@ -323,7 +333,7 @@ def compare(got, want, case):
         if not number and exact.is_floating_point() and expected is not None and mine.dtype != expected:
             return Difference(
                 "dtype",
-                f"{which_zh}是 {mine.dtype}，应为 {expected}",
+                f"{which_zh}的数据类型是 {mine.dtype}，应为 {expected}",
                 f"{which_en} is {mine.dtype}; expected {expected}",
             )
         if mine.device.type != case.device:
@@ -415,7 +425,7 @@ def _first_dtype(case):
 def _difference(mine, exact, rounding):
     """None, or the place where two tensors differ most, in both languages."""
     if not exact.is_floating_point():
-        return None if torch.equal(mine.to(exact.dtype), exact) else ("", "")
+        exact, rounding = exact.double(), 0.0
     if rounding is None:
         rounding = ROUNDING.get(mine.dtype, ROUNDING[torch.float64])
     mine, half = mine.double(), mine.dtype in (torch.float16, torch.bfloat16)
@@ -436,4 +446,5 @@ def _difference(mine, exact, rounding):
     numbers = [f"{value:.6g}" for value in pair]
     if numbers[0] == numbers[1]:  # what differs are the digits after these
         numbers = [f"{value:.12g}" for value in pair]
-    return f"{at} 处是 {numbers[0]}，应为 {numbers[1]}".strip(), f"{at} is {numbers[0]}, expected {numbers[1]}".strip()
+    zh, en = f"{at} 处是" if at else "得到", f"{at} is" if at else "it is"
+    return f"{zh} {numbers[0]}，应为 {numbers[1]}", f"{en} {numbers[0]}, expected {numbers[1]}"

@@ -91,7 +91,7 @@ def _as_malformed():
 
 
 def write_case(case, visible=False):
-    """(header, arrays) of a case. Its name, rounding and dtypes belong to the comparison: only a visible case has them."""
+    """(header, arrays) of a case. Only a visible case comes with its name, rounding and dtypes."""
     found = []
     header = {
         "inputs": _write(case.inputs, found),

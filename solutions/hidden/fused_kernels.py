@@ -316,6 +316,7 @@ TRITON_RMS_NORM = Task(
         ),
     ),
     only=ONLY,
+    closed=("normcourse.fused", "normcourse.norms"),
 )
 
 # triton_add_rms_norm -------------------------------------------------------------------------------------------------
@@ -464,6 +465,7 @@ TRITON_ADD_RMS_NORM = Task(
         ),
     ),
     only=ONLY,
+    closed=("normcourse.fused", "normcourse.norms"),
     widened=False,
 )
 

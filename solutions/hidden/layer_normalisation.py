@@ -116,12 +116,12 @@ LAYER_NORM = Task(
         Mistake(
             _layer_norm(axis=0),
             "统计量取错了轴：每一行用自己的均值和方差（最后一维），你是对整批取的。",
-            "The statistics are taken over the wrong axis: each row needs its own mean and variance (the last dimension), yours are over the batch.",
+            "The statistics are taken over the wrong axis: each row needs its own mean and variance (the last dimension); yours are taken over the batch.",
         ),
         Mistake(
             _layer_norm(axis=1),
             "统计量取在第 1 维上：二维时碰巧是特征，多一维就不是了。用 dim=-1。",
-            "The statistics are taken over dimension 1. In a matrix that happens to be the features, with one more dimension it is not: use dim=-1.",
+            "The statistics are taken over dimension 1. In a matrix that happens to be the features; with one more dimension it is not. Use dim=-1.",
         ),
         Mistake(
             _layer_norm(root="none"),
@@ -138,7 +138,7 @@ LAYER_NORM = Task(
         ),
         Mistake(
             _layer_norm(axis=None),
-            "均值和方差是对整个张量取的：每一行要用自己的，最后一维。",
+            "均值和方差是对整个张量取的：每一行要用自己的（最后一维）。",
             "Mean and variance are those of the whole tensor: each row needs its own, over the last dimension.",
         ),
         Mistake(
@@ -157,12 +157,12 @@ LAYER_NORM = Task(
         ),
         Mistake(
             _layer_norm(detach=True),
-            "均值和方差被 detach 了（或者放在 no_grad 里）：它们也依赖 x，梯度要从它们里面走。",
+            "均值和方差被 detach 了（或者放在 no_grad 里）：它们也依赖 x，梯度也要经过它们。",
             "Mean and variance are detached (or computed under no_grad). They depend on x, and gradients must flow through them.",
         ),
         Mistake(
             _layer_norm(wide=False),
-            "在半精度里求和：x − μ 的平方和会溢出或丢掉位数。先转成 fp32 再算，最后转回去。",
+            "你在半精度里求和：x − μ 的平方会溢出，或者丢掉有效数字。先转成 fp32 再算，最后转回去。",
             "The sums are taken in half precision, where squares overflow or lose their digits. Convert to fp32 first, and back at the end.",
         ),
         Mistake(
@@ -172,7 +172,7 @@ LAYER_NORM = Task(
         ),
         Mistake(
             _layer_norm(square=True),
-            "方差用 E[x²] − E[x]² 计算：均值比标准差大很多时，两个大数相减，位数就丢光了。先减均值，再平方。",
+            "方差用 E[x²] − E[x]² 计算：均值比标准差大很多时，两个大数相减，有效数字就丢光了。先减均值，再平方。",
             "The variance is E[x²] − E[x]². Where the mean is much larger than the standard deviation, two large numbers cancel. Subtract the mean first, then square.",
         ),
     ),
@@ -260,7 +260,7 @@ LAYER_NORM_BACKWARD = Task(
         ),
         Mistake(
             _backward(shift=False, stretch=False),
-            "dx 里只有直接的一条路：均值和方差也依赖 x，还缺两项。",
+            "dx 里只有直接的那一项：均值和方差也依赖 x，还缺两项。",
             "dx has the direct way only. Mean and variance depend on x too: two terms are missing.",
         ),
         Mistake(
@@ -273,7 +273,9 @@ LAYER_NORM_BACKWARD = Task(
             "dx 里缺了经过方差的一项：要减去 x̂ 乘以 g·x̂ 的均值。",
             "The way through the variance is missing from dx: subtract x̂ times the mean of g·x̂.",
         ),
-        Mistake(_backward(scale=False), "dx 没有除以 σ。", "dx is not divided by σ."),
+        Mistake(
+            _backward(scale=False), "dx 没有除以 σ，即 √(σ² + ε)。", "dx is not divided by σ, that is, by √(σ² + ε)."
+        ),
         Mistake(
             _backward(means=False),
             "两项里应该是均值，你用了求和（差一个因子 d）。",
@@ -305,8 +307,8 @@ LAYER_NORM_BACKWARD = Task(
         ),
         Mistake(
             _by_differences,
-            "这是差分得到的近似，不是推导出来的梯度：输入很小时就看得出来。",
-            "This is an approximation by differences, not the derivative: with very small inputs it shows.",
+            "这是差分得到的近似，输入很小时就看得出来。要用推导出来的梯度公式。",
+            "This is an approximation by differences, and with very small inputs it shows. Use the formula of the gradient.",
         ),
     ),
     without=(*BUILT_IN, *DIFFERENTIATION),
@@ -371,7 +373,7 @@ WELFORD = Task(
     (
         Mistake(
             _two_large_numbers,
-            "这是 E[x²] − E[x]²：均值大时两个大数相减，位数丢光。照公式逐个更新。",
+            "这是 E[x²] − E[x]²：均值大时两个大数相减，有效数字就丢光了。照公式逐个更新。",
             "This is E[x²] − E[x]²: with a large mean two large numbers cancel. Update one by one as in the formula.",
         ),
         Mistake(
@@ -392,7 +394,7 @@ WELFORD = Task(
             "计数从 0 开始了：第一个数的 k 是 1。",
             "The count begins at 0; for the first number k is 1.",
         ),
-        Mistake(_sum_of_squares, "返回的是平方和 M，还要除以 d。", "You return the sum M; divide it by d."),
+        Mistake(_sum_of_squares, "返回的是偏差的平方和 M，还要除以 d。", "You return the sum M; divide it by d."),
         Mistake(
             _standard_deviation,
             "返回的是标准差，要的是方差。",
@@ -513,7 +515,9 @@ MERGE_STATISTICS = Task(
             "The correction of the mean is divided by the total; you divide by the first count, which may be 0.",
         ),
         Mistake(
-            _returns_the_sum, "返回的是平方和，还要除以总数。", "You return the sum of squares; divide it by the total."
+            _returns_the_sum,
+            "返回的是偏差的平方和，还要除以总数。",
+            "You return the sum of squares; divide it by the total.",
         ),
     ),
 )

@@ -78,7 +78,7 @@ WIRE = Task(
         Mistake(
             _wire(post_norm=FORMULAS["pre_norm"], pre_norm=FORMULAS["post_norm"]),
             "前置和后置对调了：后置归一化在相加之后归一化，前置归一化在进分支之前。",
-            "Pre and Post are exchanged: Post-Norm normalises after the addition, Pre-Norm before the branch.",
+            "Pre-Norm and Post-Norm are exchanged: Post-Norm normalises after the addition, Pre-Norm before the branch.",
         ),
         Mistake(
             _wire(post_norm=FORMULAS["pre_norm"]),
@@ -107,7 +107,7 @@ WIRE = Task(
         ),
         Mistake(
             _wire(pre_norm=lambda x, f, norm, out: norm(x + f(norm(x)))),
-            "前置归一化里多了一个 norm：末端的那个归一化整个网络只有一次，不在每一层里。",
+            "前置归一化里多了一个 norm：末端的那个归一化，整个网络只有一个，不在每一层里。",
             "Pre-Norm has a norm too many: the one at the end stands once after the whole network, not in every layer.",
         ),
         Mistake(
@@ -228,7 +228,7 @@ POST_LN_BLOCK = Task(
     (
         Mistake(
             _printed,
-            "还是原样的那份代码：归一化的是分支的输出。后置归一化要归一化相加的结果。",
+            "这还是原来那段代码：它归一化的是分支的输出。后置归一化要归一化相加的结果。",
             "This is still the listing as printed: it normalises the outputs of the branches. Post-Norm normalises the sums.",
         ),
         Mistake(
@@ -248,12 +248,12 @@ POST_LN_BLOCK = Task(
         ),
         Mistake(
             _skip_from_the_input,
-            "第二个跳跃连接是从 x 出发的：应当从第一半的输出出发。",
+            "第二个跳跃连接是从 x 出发的：应当从前一半的输出出发。",
             "The second skip starts from x; it should start from what the first half returns.",
         ),
         Mistake(
             _skip_past_norm1,
-            "第二个跳跃连接绕过了 norm1：前馈和它的跳跃连接读的都应当是归一化之后的结果。",
+            "第二个跳跃连接绕过了 norm1：前馈分支和它的跳跃连接，读的都应当是归一化之后的结果。",
             "The second skip goes past norm1; the feed-forward branch and its skip should both read the normalised sum.",
         ),
         Mistake(
@@ -362,8 +362,8 @@ LOSS_CURVE = Task(
         ),
         Mistake(
             _train(keep=True),
-            "梯度在累加：每一步要用这一步的梯度，别忘了清零。",
-            "The gradients accumulate: every step needs its own gradient, so set it to zero before.",
+            "梯度在累加：每一步只用这一步的梯度，之前要清零。",
+            "The gradients accumulate: every step needs its own gradient, so clear the old one first.",
         ),
         Mistake(
             _train(end=()),
@@ -605,8 +605,8 @@ IDENTITY_PATH = Task(
         ),
         Mistake(
             _accounts(part=lambda whole, skips: (whole, whole - skips)),
-            "第二个结果是经过分支的那一部分：要的是只走跳跃连接的。",
-            "The second result is the part that went through branches; asked for is the one through skips alone.",
+            "第二个结果是经过分支的那一部分：要的是只走跳跃连接的那一部分。",
+            "The second result is the part that went through branches; return the one through the skips alone.",
         ),
         Mistake(
             _accounts(cut=lambda h, f, norm: norm(h.detach() + f(h))),
@@ -625,8 +625,8 @@ IDENTITY_PATH = Task(
         ),
         Mistake(
             _accounts(join=FORMULAS["pre_norm"], cut=lambda h, f, norm: h + f(norm(h)).detach()),
-            "这是前置归一化的网络：那里只走跳跃连接的梯度就是 dy 本身。这里要的是 norm(x + f(x))。",
-            "This is a Pre-Norm network, where the gradient through the skips is dy itself. Asked for is norm(x + f(x)).",
+            "这是前置归一化的网络：它只走跳跃连接的梯度就是 dy 本身。这里的一层是 norm(x + f(x))。",
+            "This is a Pre-Norm network, where the gradient through the skips is dy itself. A layer here is norm(x + f(x)).",
         ),
         Mistake(
             _summed,
@@ -636,7 +636,7 @@ IDENTITY_PATH = Task(
         Mistake(
             _accounts(part=lambda whole, skips: (whole.norm(), skips.norm())),
             "返回的是范数：要的是两个梯度本身，形状和 x 一样。",
-            "You return the norms; asked for are the two gradients themselves, of the shape of x.",
+            "You return the norms; return the two gradients themselves, in the shape of x.",
         ),
     ),
     closed=("normcourse.residual",),

@@ -97,7 +97,7 @@ INPUT_GRADIENT = Task(
         ),
         Mistake(
             _stack(skip="each"),
-            "没有看 residual：它为假时每一块只是 f(h)。",
+            "没有用上参数 residual：它为假时，每一块只是 f(h)。",
             "The argument residual is not used: where it is false, a block is f(h) alone.",
         ),
         Mistake(
@@ -108,13 +108,13 @@ INPUT_GRADIENT = Task(
         Mistake(
             _stack(skip="first"),
             "每一块加回来的都是最初的 x：应该加这一块自己的输入 h。",
-            "Every block adds the first input x; it should add what this block itself has read, h.",
+            "Every block adds the first input x; it should add its own input h.",
         ),
         Mistake(_stack(inner=_same), "分支里没有 ReLU。", "The branch has no ReLU."),
         Mistake(
             _stack(after=torch.relu),
-            "相加之后又做了一次 ReLU，梯度在主干上也被它挡住。这里的块是 h + f(h)，主干上什么都不加。",
-            "There is a ReLU after the sum, where it blocks the stream as well. The block is h + f(h), with nothing on the stream.",
+            "相加之后又做了一次 ReLU，连主干上的梯度也挡住了。这里的块是 h + f(h)，主干上没有 ReLU。",
+            "There is a ReLU after the sum, where it blocks the stream as well. The block is h + f(h), with no ReLU on the stream.",
         ),
         Mistake(
             _stack(outer=torch.relu),
@@ -133,8 +133,8 @@ INPUT_GRADIENT = Task(
         ),
         Mistake(
             _stack(transposed=True),
-            "少了转置：权重是 (输出, 输入)，所以是 h @ W.T。",
-            "A transpose is missing: weights are (outputs, inputs), so it is h @ W.T.",
+            "少了转置：权重的形状是（输出，输入），所以是 h @ W.T。",
+            "A transpose is missing: weights have shape (outputs, inputs), so it is h @ W.T.",
         ),
         Mistake(
             _stack(backwards=True),
@@ -238,12 +238,12 @@ RESIDUAL_BLOCK_BACKWARD = Task(
     (
         Mistake(
             _block(skip=False),
-            "dx 里没有跳跃连接的一份：dy 本身也要原样加进去。",
+            "dx 里没有跳跃连接的那一份：dy 本身也要原样加进去。",
             "The skip is missing from dx: dy itself has to be added, unchanged.",
         ),
         Mistake(
             _block(branch=False),
-            "dx 里只有跳跃连接的一份：x 还通过分支影响 y。",
+            "dx 里只有跳跃连接的那一份：x 还通过分支影响 y。",
             "dx has the share of the skip only; x acts on y through the branch too.",
         ),
         Mistake(
@@ -253,18 +253,18 @@ RESIDUAL_BLOCK_BACKWARD = Task(
         ),
         Mistake(
             _block(mask="x"),
-            "ReLU 的导数看的是 x 的符号：ReLU 作用在 W1 x 上，要看 W1 x 的符号。",
+            "ReLU 的导数，你看的是 x 的符号：ReLU 作用在 W1 x 上，要看 W1 x 的符号。",
             "ReLU's slope follows the sign of x; ReLU acts on W1 x, so take the sign of that.",
         ),
         Mistake(
             _block(mask="back"),
-            "ReLU 的导数看的是梯度的符号：要看前向时 W1 x 的符号。",
+            "ReLU 的导数，你看的是梯度的符号：要看前向时 W1 x 的符号。",
             "ReLU's slope follows the sign of the gradient; take the sign of W1 x, from the forward pass.",
         ),
         Mistake(
             _block(mask_on_weights=False),
-            "dW1 里没有乘 ReLU 的导数，dx 里有。",
-            "ReLU's slope is in dx, but missing from dW1.",
+            "dW1 里没有乘 ReLU 的导数，dx 里倒乘了：两处都要乘。",
+            "ReLU's slope is in dx, but missing from dW1; it belongs in both.",
         ),
         Mistake(
             _block(turned=True),
@@ -345,8 +345,8 @@ SMALLEST_SINGULAR_VALUES = Task(
     (
         Mistake(
             _skip(value=_eigenvalue),
-            "这是特征值的绝对值：J 不对称时，它不说明梯度缩小多少。要用奇异值。",
-            "These are absolute eigenvalues. Unless J is symmetric they do not say how much a gradient shrinks; take singular values.",
+            "这是特征值的绝对值：J 不对称时，从它看不出梯度缩小多少。要用奇异值。",
+            "These are absolute eigenvalues. Unless J is symmetric they do not tell how much a gradient shrinks; take singular values.",
         ),
         Mistake(
             _skip(value=lambda J, a: torch.linalg.svdvals(torch.eye(len(J), dtype=J.dtype) + a * J)[0]),
@@ -366,12 +366,12 @@ SMALLEST_SINGULAR_VALUES = Task(
         Mistake(
             _skip(value=lambda J, a: 1 + a * torch.linalg.svdvals(J)[-1]),
             "奇异值不能这样相加：I + aJ 的最小奇异值不是 1 + a σ_min(J)。这正是“梯度至少是 1”错的地方。",
-            "Singular values do not add up like this: the smallest one of I + aJ is not 1 + a σ_min(J). Here lies the error of “at least 1”.",
+            'Singular values do not add up like this: the smallest one of I + aJ is not 1 + a σ_min(J). This is where "at least 1" goes wrong.',
         ),
         Mistake(
             _skip(value=lambda J, a: 1 - a * torch.linalg.svdvals(J)[0]),
-            "1 − a σ_max(J) 只是一个下界，最小的奇异值可以比它大得多。",
-            "1 − a σ_max(J) is a lower bound only; the smallest singular value can be far above it.",
+            "1 − a σ_max(J) 只是一个下界，最小的奇异值可以比它大得多。要直接算 I + aJ 的奇异值。",
+            "1 − a σ_max(J) is a lower bound only; the smallest singular value can be far above it. Compute that of I + aJ itself.",
         ),
         Mistake(
             _skip(value=lambda J, a: 1 + a * _slope(J)),
@@ -400,13 +400,13 @@ SMALLEST_SINGULAR_VALUES = Task(
         ),
         Mistake(
             _skip(slope=lambda J: torch.linalg.eigvalsh((J + J.T) / 2)[-1].item()),
-            "斜率取了最大的特征值：最小的奇异值由最小的特征值决定。",
-            "The slope is the largest eigenvalue; it is the smallest one that decides on the smallest singular value.",
+            "斜率取了最大的特征值：最小的奇异值怎样变，由最小的特征值决定。",
+            "The slope is the largest eigenvalue; the smallest one decides how the smallest singular value moves.",
         ),
         Mistake(
             _skip(slope=lambda J: -torch.linalg.svdvals(J)[0].item()),
-            "−σ_max(J) 是最坏的可能，不是这个 J 的斜率。",
-            "−σ_max(J) is the worst that could be, not the slope for this J.",
+            "−σ_max(J) 是最坏的可能，不是这个 J 的斜率：要取对称部分的最小特征值。",
+            "−σ_max(J) is the worst that could be, not the slope for this J. Take the smallest eigenvalue of the symmetric part.",
         ),
         Mistake(
             _skip(slope=lambda J: -_slope(J)),
@@ -501,11 +501,11 @@ PATH_SHARES = Task(
         Mistake(
             _shares(p=lambda chi: 0.5),
             "这是路径条数的份额，没有用 χ：每过一个分支，梯度的平方要乘 χ。",
-            "This is the share of the paths by number. χ is not used: every branch multiplies the squared gradient by it.",
+            "This is the share of the paths by number. χ is not used, but every branch multiplies the squared gradient by it.",
         ),
         Mistake(
             _shares(p=_amplitude),
-            "用了 √χ：份额说的是梯度的平方，每个分支乘 χ。",
+            "你用了 √χ：份额说的是梯度的平方，每个分支乘 χ。",
             "This has √χ; the shares are of the squared gradient, which a branch multiplies by χ.",
         ),
         Mistake(

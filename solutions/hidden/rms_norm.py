@@ -109,22 +109,22 @@ RMS_NORM = Task(
         Mistake(
             _rms_norm(axis=0),
             "均方取错了轴：每个词元用自己的（最后一维），你是对整批取的。",
-            "The mean square is taken over the wrong axis: each token needs its own (the last dimension), yours is over the batch.",
+            "The mean square is taken over the wrong axis: each token needs its own (the last dimension); yours is taken over the batch.",
         ),
         Mistake(
             _rms_norm(axis=1),
             "均方取在第 1 维上：二维时碰巧是特征，多一维就不是了。用 dim=-1。",
-            "The mean square is taken over dimension 1. In a matrix that happens to be the features, with one more dimension it is not: use dim=-1.",
+            "The mean square is taken over dimension 1. In a matrix that happens to be the features; with one more dimension it is not. Use dim=-1.",
         ),
         Mistake(
             _rms_norm(axis=None),
-            "均方取自整个张量：每个词元要用自己的，取在最后一维上。",
+            "均方取自整个张量：每个词元要用自己的（最后一维）。",
             "The mean square is that of the whole tensor; each token needs its own, over the last dimension.",
         ),
         Mistake(
             _rms_norm(sums=True),
             "对平方求了和，没有除以 d：这样得到的是长度为 1 的向量，不是均方根为 1 的。",
-            "The squares are summed and not averaged: that gives vectors of length 1 and not of root mean square 1.",
+            "The squares are summed and not averaged: that gives vectors of length 1, not of root mean square 1.",
         ),
         Mistake(
             _rms_norm(root="square"),
@@ -147,7 +147,7 @@ RMS_NORM = Task(
             "ε is fixed at 1e-5; keep the eps that __init__ is given.",
         ),
         Mistake(_rms_norm(gamma=False), "没有乘缩放 γ（weight）。", "The scale γ (weight) is not applied."),
-        Mistake(_StartsAtZero, "weight 从 0 开始了：应当全为 1。", "weight starts at 0; it should be all ones."),
+        Mistake(_StartsAtZero, "weight 的初始值是 0：应当全为 1。", "weight starts at 0; it should be all ones."),
         Mistake(
             _OnePlus,
             "乘的是 1 + weight（Gemma 的写法）；这里直接乘 weight。",
@@ -155,18 +155,18 @@ RMS_NORM = Task(
         ),
         Mistake(
             _rms_norm(detach=True),
-            "均方被 detach 了（或者放在 no_grad 里）：它也依赖 x，梯度要从它里面走。",
+            "均方被 detach 了（或者放在 no_grad 里）：它也依赖 x，梯度也要经过它。",
             "The mean square is detached (or computed under no_grad). It depends on x, and gradients must flow through it.",
         ),
         Mistake(
             _rms_norm(wide=False),
-            "在半精度里求平方：300 的平方在 fp16 里就是无穷大。先转成 fp32 再算，最后转回去。",
+            "你在半精度里求平方：300 的平方在 fp16 里就是无穷大。先转成 fp32 再算，最后转回去。",
             "The squares are taken in half precision, where 300 squared is already infinite. Convert to fp32 first, and back at the end.",
         ),
         Mistake(
             _rms_norm(back=False),
             "返回了 fp32：结果要和 x 的数据类型相同，不管 weight 是什么类型。",
-            "The result stays in fp32; it should have the dtype of x, whatever that of weight.",
+            "The result stays in fp32; it should have the dtype of x, whatever the dtype of weight.",
         ),
     ),
     without=BUILT_IN,
@@ -253,7 +253,7 @@ MEAN_SHARE = Task(
         ),
         Mistake(
             _averaged_first,
-            "对所有词元先取了平均，只得到一个数：每个词元要有自己的占比。",
+            "你先对所有词元取了平均，只得到一个数：每个词元要有自己的占比。",
             "You average over all tokens first and get one number; each token has a share of its own.",
         ),
         Mistake(
@@ -264,12 +264,12 @@ MEAN_SHARE = Task(
         Mistake(
             _mean_share(axis=0),
             "取错了轴：要沿最后一维，你是对整批取的。",
-            "Wrong axis: it is the last dimension, yours is the batch.",
+            "Wrong axis: average over the last dimension; yours is the batch.",
         ),
         Mistake(
             _mean_share(axis=1),
-            "取在了第 1 维上：二维时碰巧是特征，多一维就不是了。用 dim=-1。",
-            "Taken over dimension 1. In a matrix that happens to be the features, with one more dimension it is not: use dim=-1.",
+            "平均取在了第 1 维上：二维时碰巧是特征，多一维就不是了。用 dim=-1。",
+            "The averages are taken over dimension 1. In a matrix that happens to be the features; with one more dimension it is not. Use dim=-1.",
         ),
         Mistake(
             _mean_share(keep=True),
@@ -288,8 +288,8 @@ MEAN_SHARE = Task(
         ),
         Mistake(
             _mean_share(wide=False),
-            "在半精度里求平方：300 的平方在 fp16 里就是无穷大。先转成 fp32。",
-            "The squares are taken in half precision, where 300 squared is already infinite. Convert to fp32 first.",
+            "你在半精度里求平方：300 的平方在 fp16 里就是无穷大。先转成 fp32 再算，最后转回去。",
+            "The squares are taken in half precision, where 300 squared is already infinite. Convert to fp32 first, and back at the end.",
         ),
         Mistake(
             _mean_share(back=False),
@@ -358,7 +358,7 @@ FOLD_LAYER_NORM = Task(
         Mistake(
             _fold(centre="columns"),
             "A 减错了方向：要减掉的是隐藏状态各个特征之间的均值，即 A 每一列的均值（第 0 维）。",
-            "A is centred the wrong way: what has to go is the mean over the hidden state's features, that of each column of A (dimension 0).",
+            "A is centred the wrong way: the mean over the hidden state's features has to go, which is that of each column of A (dimension 0).",
         ),
         Mistake(
             _fold(centre="all"),
@@ -382,8 +382,8 @@ FOLD_LAYER_NORM = Task(
         ),
         Mistake(
             _centres_the_layer_after,
-            "均值减在了后一层：那时已经除过均方根，晚了。要从前一层里减。",
-            "You take the mean out of the layer after. By then the division by the root mean square has happened; it has to go from the layer before.",
+            "均值减在了后一层：那时已经除过均方根，晚了。要在前一层里减。",
+            "You take the mean out of the layer after. By then the division by the root mean square has happened; take it out of the layer before.",
         ),
         Mistake(
             _fold(gamma="rows", beta="through W"),
@@ -493,7 +493,7 @@ RMS_NORM_BACKWARD = Task(
         ),
         Mistake(
             _backward(stretch=0.0),
-            "dx 里只有直接的一条路：均方根也依赖 x，还缺一项。",
+            "dx 里只有直接的那一项：均方根也依赖 x，还缺一项。",
             "dx has the direct way only. The root mean square depends on x too: a term is missing.",
         ),
         Mistake(
@@ -508,7 +508,7 @@ RMS_NORM_BACKWARD = Task(
         ),
         Mistake(
             _x_for_x_hat,
-            "第二项里用了 x：两处都应是归一化之后的 x̂。",
+            "第二项里你用了 x：两处都应是归一化之后的 x̂。",
             "The second term has x in it; both times it should be the normalised x̂.",
         ),
         Mistake(
@@ -551,8 +551,8 @@ RMS_NORM_BACKWARD = Task(
         ),
         Mistake(
             _by_differences,
-            "这是差分得到的近似，不是推导出来的梯度：输入很小时就看得出来。",
-            "This is an approximation by differences, not the derivative: with very small inputs it shows.",
+            "这是差分得到的近似，输入很小时就看得出来。要用推导出来的梯度公式。",
+            "This is an approximation by differences, and with very small inputs it shows. Use the formula of the gradient.",
         ),
     ),
     without=(*BUILT_IN, *DIFFERENTIATION),

@@ -116,7 +116,7 @@ LOG10_GRADIENT_NORMS = Task(
         ),
         Mistake(
             _norms(at="after"),
-            "φ' 取错了层：φ 作用在 x_{l−1} 上，导数也要在 x_{l−1} 处取，你取在 x_l 处。",
+            "φ' 取错了层：φ 作用在 x_{l−1} 上，导数也要在 x_{l−1} 处取，你取在了 x_l 处。",
             "φ' is taken at the wrong layer: φ acts on x_{l−1}, so its slope belongs there; yours is taken at x_l.",
         ),
         Mistake(
@@ -156,8 +156,8 @@ LOG10_GRADIENT_NORMS = Task(
         ),
         Mistake(
             _norms(size=_rows_averaged),
-            "你先对每一行求范数再平均：范数要对整批的所有元素一起求。",
-            "You take the norm of each row and average them; the norm is over all elements of the batch together.",
+            "你先对每一行求范数，再取平均：应当对整批的所有元素一起求一个范数。",
+            "You take the norm of each row and average; take one norm over all elements of the batch instead.",
         ),
         Mistake(
             _norms(size=_root_mean_square),
@@ -182,7 +182,7 @@ LOG10_GRADIENT_NORMS = Task(
         Mistake(
             _norms(only="relu"),
             "不管 activation 是什么，你用的都是 ReLU。",
-            "Yours is ReLU whatever the activation is called.",
+            "Yours is ReLU, whatever the argument activation says.",
         ),
         Mistake(
             _norms(wide=False),
@@ -255,12 +255,12 @@ FACTOR_PER_LAYER = Task(
     (
         Mistake(
             _factor(sign=1),
-            "方向反了：梯度从最后一层往回走，每退一层乘一个因子，所以因子是 10 的“负斜率”次方。",
-            "The direction is reversed: the gradient travels from the last layer back, so the factor is 10 to the power of minus the slope.",
+            "方向反了：梯度从最后一层往回走，所以每层的因子是 10 的 −b 次方，b 是斜率。",
+            "The direction is reversed: the gradient travels from the last layer back, so the factor is 10 to the power of −b, b being the slope.",
         ),
         Mistake(
             _factor(ends=True),
-            "只用了首尾两个数：应让直线照顾到所有的层（最小二乘）。",
+            "只用了首尾两个数：要用最小二乘法，对所有的层拟合直线。",
             "Only the first and the last number are used; fit the line to all layers by least squares.",
         ),
         Mistake(
@@ -275,17 +275,17 @@ FACTOR_PER_LAYER = Task(
         ),
         Mistake(
             _slope_itself,
-            "返回的是斜率，还要取 10 的幂。",
-            "You return the slope; take 10 to its power.",
+            "返回的是 −b，还要取 10 的幂：10 的 −b 次方。",
+            "You return the slope, as −b; take 10 to that power.",
         ),
         Mistake(
             _mean_of_ratios,
-            "这是相邻两层之比的平均：有起伏时会偏大。对指数拟合直线。",
+            "这是相邻两层之比的平均：有起伏时会偏大。应当对指数拟合一条直线。",
             "This is the average of the ratios of neighbouring layers, which scatter makes too large. Fit a line to the exponents.",
         ),
         Mistake(
             _factor(origin=True),
-            "你的直线被固定在原点：截距也要一起拟合。",
+            "你的直线固定过原点：截距也要一起拟合。",
             "Your line is tied to the origin; fit the intercept too.",
         ),
         Mistake(
@@ -460,12 +460,12 @@ MEAN_FIELD_FACTORS = Task(
         ),
         Mistake(
             _theory(moments=_relu_ignored),
-            "ReLU 被当成了线性：它只让一半通过，E φ² = q/2，E φ'² = 1/2。",
-            "ReLU is treated as linear. It lets half of it through: E φ² = q/2 and E φ'² = 1/2.",
+            "你把 ReLU 当成了线性：它只让一半通过，E φ² = q/2，E φ'² = 1/2。",
+            "ReLU is treated as linear, but it lets only half through: E φ² = q/2 and E φ'² = 1/2.",
         ),
         Mistake(
             _theory(moments=_centred),
-            "减去了均值的平方：这里的 q 是 E φ²，ReLU 的均值不是 0，不要减。",
+            "多减了均值的平方：传到下一层的是 E φ²；ReLU 的均值不是 0，它也算在里面。",
             "You subtract the squared mean. What goes on to the next layer is E φ²; ReLU's mean is not 0, and it counts.",
         ),
         *(
@@ -548,8 +548,8 @@ ORTHOGONAL = Task(
     (
         Mistake(
             _orthogonal(signs=False),
-            "符号没有定下来：把 Q 的每一列乘上 R 对角线上那个数的符号。",
-            "The signs are left open: multiply each column of Q by the sign of the number on R's diagonal.",
+            "符号没有定下来：把 Q 的每一列乘上 R 对角线上相应那个数的符号。",
+            "The signs are left open: multiply each column of Q by the sign of its number on R's diagonal.",
         ),
         Mistake(_orthogonal(use_gain=False), "没有乘增益。", "The gain is not applied."),
         Mistake(

@@ -390,7 +390,7 @@ def built_in(x, weight, eps):
     return F.rms_norm(x, x.shape[-1:], weight, eps)
 
 
-@mutant("triton_rms_norm", "without calling norm")
+@mutant("triton_rms_norm", "without calling fused.")
 def from_the_package(x, weight, eps):
     return fused.rms_norm(x, weight, eps)
 
@@ -692,7 +692,7 @@ def adds_in_torch(x, residual, weight, eps):
     return y.to(x.dtype), total
 
 
-@mutant("triton_add_rms_norm", "without calling norm")
+@mutant("triton_add_rms_norm", "without calling fused.")
 def package_does_both(x, residual, weight, eps):
     return fused.add_rms_norm(x, residual, weight, eps)
 
