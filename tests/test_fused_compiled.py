@@ -116,3 +116,10 @@ def test_rows_are_addressed_with_64_bits(kind, kernel):
         # and no product is formed in 32 bits and widened later, but for the first column of a block
         products = re.findall(r"%(\w+) = arith\.muli .* : (?:tensor<[\dx]+)?i32", ttir)
         assert all(name.startswith("column") for name in products), products
+
+
+def test_a_report_names_what_it_does_not_know():
+    with pytest.raises(ValueError, match="target is 'cuda:75'; known are cuda:80, cuda:90, hip:gfx942"):
+        compiled.report("layer_norm", "forward", 1024, target="cuda:75")
+    with pytest.raises(ValueError, match="kind is 'norm'; known are layer_norm, rms_norm"):
+        compiled.report("norm", "forward", 1024)

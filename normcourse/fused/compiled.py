@@ -13,11 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import layer_norm_kernels, rms_norm_kernels
 from .interpreter import INTERPRETED, triton
+from .launch import KERNELS
 from .tiles import STAGES, backward_tile, compiler_options, forward_tile
 
-KERNELS = {"layer_norm": layer_norm_kernels, "rms_norm": rms_norm_kernels}
+DTYPES = ["bf16", "fp16", "fp32", "fp64"]
 TARGETS = {"cuda:80": ("cuda", 80, 32), "cuda:90": ("cuda", 90, 32), "hip:gfx942": ("hip", "gfx942", 64)}
 MATRICES = ["X", "Residual", "Sum", "Y", "DY", "DSum", "DX", "W", "B"]  # in the dtype asked for; the others are wide
 
@@ -42,9 +42,13 @@ def report(kind, kernel, n, dtype="bf16", target="cuda:90", add=False):
 
 def reports(requests):
     """`report` for a list of dicts of its arguments."""
+    known = {"kind": KERNELS, "kernel": ["forward", "backward", "backward_means"], "dtype": DTYPES, "target": TARGETS}
+    for name, value in ((name, request[name]) for request in requests for name in known if name in request):
+        if value not in known[name]:
+            raise ValueError(f"{name} is {value!r}; known are {', '.join(known[name])}")
     if not INTERPRETED.value:
         return [_compile(**request) for request in requests]
-    environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(
         [sys.executable, "-m", __name__], input=json.dumps(requests), env=environment, capture_output=True, text=True
     )
@@ -57,8 +61,8 @@ def reports(requests):
 
 
 def _compile(kind, kernel, n, dtype="bf16", target="cuda:90", add=False):
-    wide = "fp64" if dtype == "fp64" else "fp32"
-    tile = (forward_tile if kernel == "forward" else backward_tile)(n, int(wide[2:]) // 8, interpreted=False)
+    wide, itemsize = ("fp64", 8) if dtype == "fp64" else ("fp32", 4)
+    tile = (forward_tile if kernel == "forward" else backward_tile)(n, itemsize, interpreted=False)
     function = getattr(KERNELS[kind], "forward_wide" if kernel == "forward" and not tile.held else kernel)
     values = {"N": n, "eps": 1e-5, "offset": 0.0, "ROWS": tile.rows, "COLUMNS": tile.columns, "STAGES": STAGES}
     absent = {"DResidual"}
