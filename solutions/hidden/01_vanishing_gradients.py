@@ -49,6 +49,8 @@ def factor_per_layer_cases(g):
     yield Case("three numbers", "three numbers", exponents(g, 2, uniform(g, 0.2, 0.9)))
     yield Case("zero at the input", "zero at the input", exponents(g, between(g, 6, 20), 0.2, dead=1))
     yield Case("zeros", "zeros", exponents(g, 20, 0.1, dead=between(g, 2, 10)))
+    gap = between(g, 2, 8)
+    yield Case("gap", "gap", exponents(g, between(g, 12, 20), uniform(g, 0.4, 0.9), gap=(gap, gap + 1)))
     yield Case("much scatter", "much scatter", exponents(g, 40, 1.0, noise=2.0))
 
 

@@ -180,6 +180,11 @@ LOG10_GRADIENT_NORMS = Task(
             "The slope of tanh is 1 − tanh²; yours is 1 − x².",
         ),
         Mistake(
+            _norms(slopes=SLOPES | {"tanh": lambda h: 1 - torch.tanh(h).tanh() ** 2}),
+            "tanh 取了两次：导数是 1 − tanh²，其中的 tanh 已经是激活之后的值。",
+            "tanh is taken twice: the slope is 1 − tanh², and that tanh is the value after the activation function already.",
+        ),
+        Mistake(
             _norms(only="relu"),
             "不管 activation 是什么，你用的都是 ReLU。",
             "Yours is ReLU, whatever the argument activation says.",
@@ -204,10 +209,10 @@ def right_factor_per_layer(exponents):
     return float(10 ** -torch.linalg.lstsq(columns, exponents[finite, None]).solution[0, 0])
 
 
-def exponents(g, layers, factor, noise=0.3, dead=0):
+def exponents(g, layers, factor, noise=0.3, dead=0, gap=()):
     layer = torch.arange(layers + 1, dtype=torch.float64)
     line = normal(g, mean=1.0) - math.log10(factor) * layer + normal(g, layers + 1, std=noise, dtype=torch.float64)
-    line[:dead] = -math.inf
+    line[[*range(dead), *gap]] = -math.inf
     return {"exponents": line}
 
 
@@ -217,14 +222,16 @@ def factor_per_layer_cases(g):
     yield Case("正好是直线", "exactly a straight line", exponents(g, 10, 0.41, noise=0.0))
     yield Case("只有一层：两个数", "one layer: two numbers", exponents(g, 1, 0.5))
     yield Case("前三层的梯度是 0", "the gradient is 0 at the first three layers", exponents(g, 15, 0.3, dead=3))
+    yield Case("中间有两层是 −inf", "−inf at two layers in the middle", exponents(g, 12, 0.5, gap=(4, 5)))
 
 
-def _factor(base=10.0, sign=-1, ends=False, count=0, skip=True, first=0, median=False, root=False, origin=False):
+def _factor(base=10.0, sign=-1, ends=False, count=0, skip=True, renumber=False, origin=False):
     def wrong(exponents):
         y = exponents
-        x = torch.arange(first, len(y) + first, dtype=y.dtype)
+        x = torch.arange(len(y), dtype=y.dtype)
         if skip:
             x, y = x[y.isfinite()], y[y.isfinite()]
+            x = torch.arange(len(y), dtype=y.dtype) if renumber else x
         elif skip is None:
             y = y.nan_to_num(neginf=0.0)
         if ends:
@@ -239,8 +246,8 @@ def _factor(base=10.0, sign=-1, ends=False, count=0, skip=True, first=0, median=
     return wrong
 
 
-def _slope_itself(exponents):
-    return math.log10(_factor()(exponents))
+def _slope(sign):
+    return lambda exponents: sign * math.log10(_factor()(exponents))
 
 
 def _mean_of_ratios(exponents):
@@ -274,7 +281,12 @@ FACTOR_PER_LAYER = Task(
             "Wrong base: the logarithms given are to base 10, so take a power of 10, not exp.",
         ),
         Mistake(
-            _slope_itself,
+            _slope(-1),
+            "返回的是斜率 b 本身，还要取 10 的 −b 次方。",
+            "You return b, the slope itself; take 10 to the power of −b.",
+        ),
+        Mistake(
+            _slope(1),
             "返回的是 −b，还要取 10 的幂：10 的 −b 次方。",
             "You return the slope, as −b; take 10 to that power.",
         ),
@@ -287,6 +299,11 @@ FACTOR_PER_LAYER = Task(
             _factor(origin=True),
             "你的直线固定过原点：截距也要一起拟合。",
             "Your line is tied to the origin; fit the intercept too.",
+        ),
+        Mistake(
+            _factor(renumber=True),
+            "去掉几层之后，其余的层被重新编了号：每一层要用它原来的 l。",
+            "With some layers left out, you number the others afresh; each keeps the l that it had.",
         ),
         Mistake(
             _factor(skip=False),
@@ -343,18 +360,24 @@ def mean_field_factors_cases(g):
 
 
 def _theory(
-    moments=_moments, gain_power=2, root=True, follow=True, slope_after=False, factor_gain=True, backwards=False
+    moments=_moments,
+    gain_power=2,
+    factor=lambda gain, slope: gain * math.sqrt(slope),
+    follow=True,
+    slope_after=False,
+    start=None,
+    give=lambda q, factors: (q, factors),
 ):
     """The recursion with mistakes to switch on."""
 
     def wrong(depth, gain, activation="tanh", variance=1.0):
+        variance = start or variance
         q, factors = [variance], []
         for _ in range(depth):
             q.append(gain**gain_power * moments(activation, q[-1])[0] if follow else variance)
             slope = moments(activation, q[-1] if slope_after else q[-2])[1]
-            chi = (gain**2 if factor_gain else 1.0) * slope
-            factors.append(math.sqrt(chi) if root else chi)
-        return q, factors[::-1] if backwards else factors
+            factors.append(factor(gain, slope))
+        return give(q, factors)
 
     return wrong
 
@@ -391,6 +414,10 @@ def _narrow_grid(activation, q):
     return _moments(activation, q)
 
 
+def _narrow_weights(activation, q):
+    return _moments(activation, q / 2 if activation == "tanh" else q)
+
+
 def _relu_ignored(activation, q):
     return _moments("linear" if activation == "relu" else activation, q)
 
@@ -413,9 +440,14 @@ MEAN_FIELD_FACTORS = Task(
     mean_field_factors_cases,
     (
         Mistake(
-            _theory(root=False),
+            _theory(factor=lambda gain, slope: gain**2 * slope),
             "这是梯度平方的因子 χ，还要开根号。",
             "This is χ, the factor of the squared gradient; take its root.",
+        ),
+        Mistake(
+            _theory(factor=lambda gain, slope: gain * slope),
+            "E[φ'²] 没有开根号。",
+            "The root over E[φ'²] is missing.",
         ),
         Mistake(
             _theory(follow=False),
@@ -437,7 +469,11 @@ MEAN_FIELD_FACTORS = Task(
             "更新方差时没有乘 g²。",
             "The g² is missing where the variance is updated.",
         ),
-        Mistake(_theory(factor_gain=False), "因子里没有乘增益 g。", "The gain g is missing from the factors."),
+        Mistake(
+            _theory(factor=lambda gain, slope: math.sqrt(slope)),
+            "因子里没有乘增益 g。",
+            "The gain g is missing from the factors.",
+        ),
         Mistake(
             _theory(moments=_variance_for_std),
             "z 前面应是标准差 √q，你乘的是方差 q。",
@@ -471,16 +507,39 @@ MEAN_FIELD_FACTORS = Task(
         *(
             Mistake(
                 _theory(moments=_relu_slope(step, at_zero)),
-                "ReLU 的导数在 0 处跳变，网格正好在 0 处有一点，积分就差了半格。用准确值 E φ'² = 1/2。",
-                "ReLU's slope jumps at 0, where your grid has a point, so the sum is off by half a step. Use the exact value E φ'² = 1/2.",
+                "很接近，但 ReLU 的导数在 z = 0 处跳变，而网格正好有这个点。E φ'² 就是 1/2。",
+                "Close, but the slope of ReLU jumps at z = 0, where the grid has a point. E φ'² is exactly 1/2.",
             )
             for step in (0.1, 0.05, 0.02, 0.025, 0.01)
             for at_zero in (False, True)
         ),
         Mistake(
-            _theory(backwards=True),
+            _theory(give=lambda q, factors: (q, factors[::-1])),
             "因子的次序反了：第一个属于第 1 层。",
             "The factors are in reverse order: the first belongs to layer 1.",
+        ),
+        Mistake(
+            _theory(give=lambda q, factors: (factors, q)),
+            "两个结果的次序反了：先是方差 q，再是因子 c。",
+            "The results are in the wrong order: the variances q first, then the factors c.",
+        ),
+        Mistake(
+            _theory(give=lambda q, factors: ([math.sqrt(v) for v in q], factors)),
+            "返回的是标准差 √q，要的是方差 q。",
+            "You return standard deviations √q; the variances q are asked for.",
+        ),
+        Mistake(
+            _theory(start=1.0),
+            "参数 variance 没有用上：q_0 是它，不总是 1。",
+            "The argument variance is not used: it is q_0, which is not always 1.",
+        ),
+        *(
+            Mistake(
+                _theory(moments=moments),
+                "权重 e^(−z²) 对应的方差是 1/2；标准正态分布的是 e^(−z²/2)。",
+                "Weights e^(−z²) stand for a variance of 1/2; the standard normal distribution has e^(−z²/2).",
+            )
+            for moments in (_narrow_weights, lambda activation, q: _moments(activation, q / 2))
         ),
     ),
     closed=("normcourse.theory",),
@@ -514,7 +573,7 @@ def orthogonal_cases(g):
     yield case("只有一列", "a single column", 5, 1, gain=3.0)
 
 
-def _orthogonal(signs=True, turn=True, use_gain=True, rows=False, scale=None, method="qr", back=True):
+def _orthogonal(signs=True, turn=True, use_gain=True, rows=False, scale=None, method="qr", back=True, times=None):
     def wrong(gaussian, gain=1.0):
         wide = gaussian.shape[0] < gaussian.shape[1]
         if rows:
@@ -531,7 +590,9 @@ def _orthogonal(signs=True, turn=True, use_gain=True, rows=False, scale=None, me
             q = torch.linalg.svd(a, full_matrices=False)[0]
         else:
             q, r = torch.linalg.qr(a)
-        if signs and method in ("qr", "complete"):
+        if times:
+            q = times(r.diagonal().sign()[:, None], q)
+        elif signs and method in ("qr", "complete"):
             q = q.clone()
             q[:, : r.shape[-1]] *= torch.where(r.diagonal() < 0, -1.0, 1.0).to(q.dtype)
         q = q.T if turn and wide and back else q
@@ -550,6 +611,14 @@ ORTHOGONAL = Task(
             _orthogonal(signs=False),
             "符号没有定下来：把 Q 的每一列乘上 R 对角线上相应那个数的符号。",
             "The signs are left open: multiply each column of Q by the sign of its number on R's diagonal.",
+        ),
+        *(
+            Mistake(
+                _orthogonal(times=times),
+                "符号乘到了 Q 的行上，应当乘到列上：不要 [:, None]。",
+                "The signs multiply the rows of Q; they belong to its columns: leave out the [:, None].",
+            )
+            for times in (lambda sign, q: sign * q, lambda sign, q: q * sign)
         ),
         Mistake(_orthogonal(use_gain=False), "没有乘增益。", "The gain is not applied."),
         Mistake(

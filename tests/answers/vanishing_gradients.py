@@ -143,6 +143,17 @@ def tanh_of_tanh(x, weights, dy, activation="relu"):
     return logs(out[::-1])
 
 
+@mutant("log10_gradient_norms", "tanh is taken twice")
+def slope_of_the_activated(x, weights, dy, activation="relu"):
+    kept, h, out = [], x.double(), [dy.double()]
+    for W in weights:
+        kept.append(act(h, activation))
+        h = kept[-1] @ W.double().T
+    for after, W in zip(kept[::-1], weights[::-1]):
+        out.append(out[-1] @ W.double() * slope(after, activation))
+    return logs(out[::-1])
+
+
 @mutant("log10_gradient_norms", "Yours is ReLU")
 def always_relu(x, weights, dy, activation="relu"):
     return logs(right(x, weights, dy, "relu"))
@@ -301,6 +312,18 @@ def exp_of_the_slope(exponents):
     return math.exp(-slope)
 
 
+@mutant("factor_per_layer", "b, the slope itself")
+def slope_with_its_sign(exponents):
+    kept = exponents.isfinite()
+    return np.polyfit(np.arange(len(exponents))[kept.numpy()], exponents[kept].numpy(), 1)[0]
+
+
+@mutant("factor_per_layer", "number the others afresh")
+def numbered_afresh(exponents):
+    y = [e for e in exponents.tolist() if e > -math.inf]
+    return 10 ** -np.polyfit(range(len(y)), y, 1)[0]
+
+
 @mutant("factor_per_layer", "return the slope")
 def only_the_slope(exponents):
     kept = exponents.isfinite()
@@ -380,9 +403,8 @@ def normal_equations(exponents):
 
 @honest("factor_per_layer")
 def from_the_covariance(exponents):
-    first = int((exponents == -math.inf).sum())
-    y = exponents[first:]  # the dead layers come first; to begin counting later does not change a slope
-    both = torch.stack([torch.arange(len(y)).to(y), y]).cov()
+    layers = torch.arange(len(exponents)).to(exponents)
+    both = torch.stack([layers, exponents])[:, exponents.isfinite()].cov()
     return torch.exp(-math.log(10) * both[0, 1] / both[0, 0])
 
 
@@ -417,6 +439,59 @@ def recursion(depth, variance, step):
 @mutant("mean_field_factors", "take its root")
 def chi(depth, gain, activation="tanh", variance=1.0):
     return recursion(depth, variance, lambda q: tuple(gain**2 * m for m in both_moments(q, activation)))
+
+
+@mutant("mean_field_factors", "The root over")
+def gain_outside_the_root(depth, gain, activation="tanh", variance=1.0):
+    def step(q):
+        value, slope = both_moments(q, activation)
+        return gain**2 * value, gain * slope
+
+    return recursion(depth, variance, step)
+
+
+@mutant("mean_field_factors", "exactly 1/2")
+def relu_on_the_grid_of_the_hint(depth, gain, activation="tanh", variance=1.0):
+    return on_a_grid(torch.linspace(-8, 8, 641, dtype=torch.float64))(depth, gain, activation, variance)
+
+
+def correct(depth, gain, activation, variance, grid=grid):
+    def step(q):
+        value, slope = both_moments(q, activation, grid)
+        return gain**2 * value, gain * math.sqrt(slope)
+
+    return recursion(depth, variance, step)
+
+
+@mutant("mean_field_factors", "wrong order")
+def factors_first(depth, gain, activation="tanh", variance=1.0):
+    return correct(depth, gain, activation, variance)[::-1]
+
+
+@mutant("mean_field_factors", "standard deviations √q")
+def deviations(depth, gain, activation="tanh", variance=1.0):
+    variances, factors = correct(depth, gain, activation, variance)
+    return np.sqrt(variances).tolist(), factors
+
+
+@mutant("mean_field_factors", "variance is not used")
+def unit_input(depth, gain, activation="tanh", variance=1.0):
+    return correct(depth, gain, activation, 1.0)
+
+
+@mutant("mean_field_factors", "variance of 1/2")
+def half_the_variance(depth, gain, activation="tanh", variance=1.0):
+    def too_narrow():
+        z = torch.linspace(-8, 8, 641, dtype=torch.float64)
+        return z, torch.exp(-z * z) / torch.exp(-z * z).sum()
+
+    return correct(depth, gain, activation, variance, too_narrow)
+
+
+@mutant("mean_field_factors", "variance of 1/2")
+def half_the_variance_throughout(depth, gain, activation="tanh", variance=1.0):
+    z = (torch.arange(-800, 800, dtype=torch.float64) + 0.5) / 100
+    return on_a_grid(z, power=2)(depth, gain, activation, variance)
 
 
 @mutant("mean_field_factors", "stays that of the input")
@@ -521,8 +596,8 @@ def variance_about_the_mean(depth, gain, activation="tanh", variance=1.0):
     return recursion(depth, variance, step)
 
 
-def on_a_grid(z, open_at_zero=False):
-    weight = torch.exp(-(z**2) / 2) / torch.exp(-(z**2) / 2).sum()
+def on_a_grid(z, open_at_zero=False, power=1):
+    weight = torch.exp(-(z**2) / 2) ** power / (torch.exp(-(z**2) / 2) ** power).sum()
 
     def solve(depth, gain, activation="tanh", variance=1.0):
         f, df = {
@@ -540,12 +615,12 @@ def on_a_grid(z, open_at_zero=False):
     return solve
 
 
-@mutant("mean_field_factors", "slope jumps at 0")
+@mutant("mean_field_factors", "exactly 1/2")
 def relu_on_a_grid(depth, gain, activation="tanh", variance=1.0):
     return on_a_grid(torch.linspace(-8, 8, 321, dtype=torch.float64))(depth, gain, activation, variance)
 
 
-@mutant("mean_field_factors", "slope jumps at 0")
+@mutant("mean_field_factors", "exactly 1/2")
 def relu_on_a_coarse_grid(depth, gain, activation="tanh", variance=1.0):
     return on_a_grid(torch.linspace(-8, 8, 161, dtype=torch.float64), True)(depth, gain, activation, variance)
 
@@ -725,6 +800,22 @@ def negative_diagonal(gaussian, gain=1.0):
     q, r = torch.linalg.qr(gaussian.T if n < m else gaussian)
     q = -q * r.diagonal().sign()
     return gain * (q.T if n < m else q)
+
+
+@mutant("orthogonal", "leave out the [:, None]")
+def signs_down_the_rows(gaussian, gain=1.0):
+    n, m = gaussian.shape
+    q, r = torch.linalg.qr(gaussian.mT if n < m else gaussian)
+    q = torch.sign(torch.diag(r))[:, None] * q
+    return gain * (q.mT if n < m else q)
+
+
+@mutant("orthogonal", "leave out the [:, None]")
+def signs_on_rows_after_q(gaussian, gain=1.0):
+    n, m = gaussian.shape
+    q, r = torch.linalg.qr(gaussian.T if n < m else gaussian)
+    q = gain * q * r.diag().sign().unsqueeze(1)
+    return q.T if n < m else q
 
 
 @mutant("orthogonal")
