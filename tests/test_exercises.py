@@ -289,3 +289,72 @@ def test_a_wrong_name_or_a_call_instead_of_a_function_is_explained():
 def test_the_diagnosis_follows_the_language():
     zh, en = diagnose(tasks()["layer_norm"], lambda x, weight, bias, eps: x[0])[0]
     assert re.search("[\u4e00-\u9fff]", zh) and not re.search("[\u4e00-\u9fff]", en) and "(3,)" in zh and "(3,)" in en
+
+
+def told(name, solution, case=0):
+    """What the visible check says of a solution in one of its cases, in English."""
+    found = diagnose(tasks()[name], solution)[case]
+    return found and found[1]
+
+
+def right_backward(dy, x, weight, eps=1e-5):
+    x, weight, bias = (t.detach().clone().requires_grad_() for t in (x, weight, weight))
+    y = torch.nn.functional.layer_norm(x, x.shape[-1:], weight, bias, eps)
+    return torch.autograd.grad(y, (x, weight, bias), dy)
+
+
+def test_two_mistakes_in_two_results_are_both_told_one_after_the_other():
+    def two(dy, x, weight, eps=1e-5):
+        dx, _, dbias = answers.layer_normalisation.without_the_mean(dy, x, weight, eps)
+        return dx, answers.layer_normalisation.dweight_from_x(dy, x, weight, eps)[1], dbias
+
+    def one(dy, x, weight, eps=1e-5):
+        return answers.layer_normalisation.in_three_steps(dy, x, weight, eps)[0], *two(dy, x, weight, eps)[1:]
+
+    assert "through the mean is missing" in told("layer_norm_backward", two)
+    assert "normalised x̂" in told("layer_norm_backward", one)
+
+
+def test_messages_for_what_is_returned():
+    assert "returned nothing (None)" in told("layer_norm", lambda *_: print())
+    assert "it returned dict; expected tensor" in told("layer_norm", lambda *_: {}).replace("It", "it")
+    assert "take [0]" in told("layer_norm", lambda x, *_: (x,))
+    assert "returned 2 tensors; expected tensor" in told("layer_norm", lambda x, *_: (x, x))
+    assert "list of 2; expected" in told("layer_norm_backward", lambda dy, *_: [dy, "dweight"])
+
+
+def test_only_the_stub_itself_counts_as_not_written():
+    def torchs_own(x, weight=None, bias=None, eps=1e-5):
+        raise NotImplementedError("no kernel for this")
+
+    def bare(x, weight=None, bias=None, eps=1e-5):
+        raise NotImplementedError
+
+    assert told("layer_norm", torchs_own) == "It raised NotImplementedError: no kernel for this."
+    assert told("layer_norm", bare) == "Not written yet."
+    stub = written(EXERCISES, "03_layer_normalisation")["layer_norm"]
+    assert told("layer_norm", stub) == "Not written yet."
+
+
+def test_an_input_whose_gradients_would_pile_up_is_told():
+    def piles_up(x, branches, norm, dy):
+        x.requires_grad_()
+        h = x
+        for branch in branches:
+            h = norm(h + branch(h))
+        (whole,) = torch.autograd.grad(h, x, dy, retain_graph=True)
+        h = x
+        for branch in branches:
+            h = norm(h + branch(h).detach())
+        return whole, *torch.autograd.grad(h, x, dy)
+
+    assert "turns on requires_grad on its input x" in told("identity_path", piles_up)
+    assert score(HIDDEN["identity_path"], piles_up, 0)[0] < HIDDEN["identity_path"].points
+
+
+def test_a_step_in_fp32_is_suspected_where_only_late_digits_differ():
+    def narrow(dy, x, weight, eps=1e-5):
+        return [t.double() for t in right_backward(dy.float(), x.float(), weight.float(), eps)]
+
+    with_rules_off = replace(tasks()["layer_norm_backward"], without=(), closed=())
+    assert "one step seems to be in fp32" in diagnose(with_rules_off, narrow)[0][1]

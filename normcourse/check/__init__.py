@@ -8,10 +8,12 @@ exactly those of one of them, that is the mistake; otherwise you read where the 
 import html
 
 from ..i18n import text
-from .case import Case, ForbiddenCall, Function, Mistake, Task, answer, compare, same_answer
+from .case import Case, ForbiddenCall, Function, Mistake, Task, answer, differences, same_answer, same_part
 from .recorded import tasks
 
 __all__ = ["Case", "Function", "Mistake", "Task", "check", "diagnose", "explain", "tasks"]
+
+STUB = "在这里写你的代码 · your code goes here"  # what an unedited stub raises, see nbgrader_config.py
 
 
 def check(name, solution):
@@ -42,28 +44,60 @@ def diagnose(task, solution):
 def explain(task, mine):
     """As `diagnose`, from the answers that a solution gave.
 
-    Where several of the task's mistakes give the same wrong numbers, the one that agrees in most cases is named.
+    A mistake is named where its answer is the same and wrong, if it agrees in at least half of the cases that raise
+    nothing; if several do, the one that agrees in most. Where none is the same as a whole, the results are looked at
+    one by one.
     """
-    differences = [compare(*answers) for answers in zip(mine, task.right, task.cases)]
-    if not any(differences):
-        return differences
-    mistakes = [
-        (zh, en, theirs, [same_answer(*pair) for pair in zip(mine, theirs)]) for zh, en, theirs in task.mistakes
-    ]
-    mistakes.sort(key=lambda mistake: -sum(mistake[3]))
+    wrong = [list(differences(*answers)) for answers in zip(mine, task.right, task.cases)]
+    if not any(wrong):
+        return [None] * len(wrong)
+    known = []
+    for zh, en, theirs in task.mistakes:
+        agrees = [same_answer(*pair) for pair in zip(mine, theirs)]
+        failing = [{found.part for found in differences(*answers)} for answers in zip(theirs, task.right, task.cases)]
+        known.append(((zh, en), theirs, agrees, failing))
+    known.sort(key=lambda mistake: -sum(mistake[2]))
+
+    def often(same, theirs):
+        counted = [yes for yes, *pair in zip(same, mine, theirs) if all(one.error is None for one in pair)]
+        return 2 * sum(counted) >= len(counted)
+
+    def mistake(i):
+        for words, theirs, agrees, failing in known:
+            if agrees[i] and failing[i] and often(agrees, theirs):
+                return words
+        for part in [found.part for found in wrong[i] if found.part]:
+            for words, theirs, _, failing in known:
+                same = [same_part(*pair, part) for pair in zip(mine, theirs)]
+                if same[i] and part in failing[i] and often(same, theirs):
+                    return words
+        return None
 
     def words(i):
         kind, _, message = (mine[i].error or "").partition(": ")
-        if kind == NotImplementedError.__name__:
+        if kind == NotImplementedError.__name__ and message in ("", STUB):
             return "还没有写。", "Not written yet."
         if kind == ForbiddenCall.__name__:
+            message = "autograd (requires_grad)" if message == "requires_grad" else message
             return f"这道题不能调用 {message}。", f"This task is to be solved without calling {message}."
-        for zh, en, theirs, agrees in mistakes:
-            if agrees[i] and compare(theirs[i], task.right[i], task.cases[i]):
-                return zh, en
-        return f"{differences[i].zh}。", f"{differences[i].en[0].upper()}{differences[i].en[1:]}."
+        return mistake(i) or _sentences(wrong[i], task.cases[i])
 
-    return [difference and words(i) for i, difference in enumerate(differences)]
+    return [words(i) if found else None for i, found in enumerate(wrong)]
+
+
+def _sentences(wrong, case):
+    """What is wrong in a case, where no mistake is known: the first difference, and whether inputs were changed."""
+    told = [wrong[0], *(found for found in wrong[1:] if found.where == "changed")]
+    zh, en = "。".join(found.zh for found in told), ". ".join(found.en[0].upper() + found.en[1:] for found in told)
+    if wrong[0].where == "error" and "in-place operation" in wrong[0].en:
+        return f"{zh}。你的代码改写了输入：先取副本。", f"{en}. Your code writes to its input; work on a copy."
+    if wrong[0].where == "error" and case.device == "meta":
+        advice = "不要取出数值，新张量写上 device=x.device", "do not read values, and give new tensors device=x.device"
+        return (
+            f"{zh}。这个情形没有数值（meta 设备）：{advice[0]}。",
+            f"{en}. This case has no numbers (device meta): {advice[1]}.",
+        )
+    return f"{zh.rstrip('。？')}{'？' if zh.endswith('？') else '。'}", f"{en}{'' if en.endswith('?') else '.'}"
 
 
 class Report:
@@ -77,18 +111,15 @@ class Report:
         return not self.failures
 
     def _rows(self):
-        """Mark, name of the case and diagnosis of each; a diagnosis that was already given is not repeated."""
-        given = set()
+        """Mark, name of the case and diagnosis of each; the one of the failing case before is not repeated."""
+        above = None
         for case, diagnosis in self.findings:
-            words = (
-                ""
-                if diagnosis is None
-                else text(*diagnosis)
-                if diagnosis not in given
-                else text("同上。", "As above.", " ")
-            )
-            given.add(diagnosis)
-            yield "✗" if diagnosis else "✓", text(case.zh, case.en, between=" · "), words
+            name = text(case.zh, case.en, between=" · ")
+            if diagnosis is None:
+                yield "✓", name, ""
+                continue
+            yield "✗", name, text("同上。", "As above.", " ") if diagnosis == above else text(*diagnosis)
+            above = diagnosis
 
     def _summary(self):
         count, right = len(self.findings), len(self.findings) - len(self.failures)

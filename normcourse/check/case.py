@@ -11,6 +11,7 @@ another process, and the learner's code needs to see nothing else.
 """
 
 import contextlib
+import re
 import sys
 from dataclasses import dataclass, field, replace
 
@@ -138,12 +139,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Difference:
-    """Why an answer is not the right one. where: "error", "kind", "shape", "dtype", "device", "values", "gradients" or
-    "changed"; wrong in the first of these that applies."""
+    """Why an answer is not the right one.
+
+    where: "error", "kind", "shape", "dtype", "device", "values", "gradients" or "changed".
+    part: which result ("0", "1" …) or whose gradient, where it is one.
+    """
 
     where: str
     zh: str
     en: str
+    part: str | None = None
 
 
 class ForbiddenCall(Exception):
@@ -158,7 +163,7 @@ def rules(task):
 
     class Without(TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):
-            name = getattr(function, "__name__", "").strip("_")
+            name = getattr(function, "__name__", "").split(".")[0].strip("_")  # "layer_norm.default" is one, too
             if name in task.without or (task.only and name not in task.only):
                 raise ForbiddenCall(name)
             result = function(*args, **(kwargs or {}))
@@ -169,8 +174,10 @@ def rules(task):
 
     def watch(frame, event, _):
         module = frame.f_globals.get("__name__", "")
-        if event == "call" and f"{module}.".startswith(closed):
-            raise ForbiddenCall(f"{module.removeprefix('normcourse.')}.{frame.f_code.co_name}")
+        name = frame.f_code.co_name
+        if event == "call" and f"{module}.".startswith(closed) and name != "<module>":
+            module = module.removeprefix("normcourse.")
+            raise ForbiddenCall(module if name.startswith("_") else f"{module}.{name}")
 
     closed = tuple(f"{module}." for module in task.closed)
     before = sys.getprofile()
@@ -257,6 +264,8 @@ def answer(target, case, task=None):
             for name, tensor in before.items()
         }
         collected.changed = [name for name, same in unchanged.items() if not same]
+        if not case.gradients:
+            collected.changed += [f"{name}.requires_grad" for name, leaf in leaves.items() if leaf.requires_grad]
     return collected
 
 
@@ -270,7 +279,7 @@ def right_answer(task, case):
 
 def flatten(returned):
     """What came back as a list of (tensor, whether it is a number): numbers become fp64 tensors without dimensions, and
-    a list of numbers one tensor."""
+    a list of numbers one tensor. What is none of these (None, a string) leaves an empty list."""
     if isinstance(returned, torch.Tensor):
         return [(returned, False)]
     if isinstance(returned, (bool, int, float)):
@@ -282,84 +291,129 @@ def flatten(returned):
         if isinstance(returned, list) and parts and all(number and not part.dim() for part, number in parts):
             return [(torch.stack([tensor for tensor, _ in parts]), True)]
         return parts
-    raise TypeError(f"returned {kind(returned)}; expected tensors or numbers")
+    return []
 
 
 def kind(returned):
-    """In words what a function returned: "tensor", "number", "3 tensors", "NoneType" …"""
+    """In words what a function returned: "tensor", "number", "3 tensors", "tuple of 2", "NoneType" …"""
     if isinstance(returned, torch.Tensor):
         return "tensor"
     if isinstance(returned, (bool, int, float)):
         return "number"
     if isinstance(returned, (tuple, list)):
         kinds = {kind(part) for part in returned}
-        return f"{len(returned)} {kinds.pop()}s" if len(kinds) == 1 else f"{type(returned).__name__} of {len(returned)}"
+        return f"{len(returned)} {kinds.pop()}s" if kinds in ({"tensor"}, {"number"}) else _of(returned)
     return type(returned).__name__
+
+
+def _of(returned):
+    return f"{'tuple' if isinstance(returned, tuple) else 'list'} of {len(returned)}"
 
 
 def _in_chinese(kind):
     for english, chinese in (
-        (" tensors", " 个张量"),
-        (" numbers", " 个数"),
-        ("tensor", "一个张量"),
-        ("number", "一个数"),
+        (r"(\d+) tensors", r"\1 个张量"),
+        (r"(\d+) numbers", r"\1 个数"),
+        (r"(tuple|list) of (\d+)", r"\2 项的 \1"),
+        (r"^tensor$", "一个张量"),
+        (r"^number$", "一个数"),
     ):
-        kind = kind.replace(english, chinese)
+        kind = re.sub(english, chinese, kind)
     return kind
 
 
 def compare(got, want, case):
     """None if `got` is right, else the first `Difference` from `want`, the answer in fp64."""
+    return next(differences(got, want, case), None)
+
+
+def differences(got, want, case):
+    """Every `Difference` of an answer from the right one."""
     if got.error is not None:
-        return Difference("error", f"出错了：{got.error}", f"it raised {got.error}")
+        words = got.error.rstrip(".。!")
+        yield Difference("error", f"出错了：{words}", f"it raised {words}")
+        return
     if want.error is not None:
         raise RuntimeError(f"the task's own answer fails on the case “{case.en}”: {want.error}")
     if len(got.results) != len(want.results) and all(want.numbers):  # numbers in a tuple, a list or a tensor
         count = [sum(result.numel() for result in collected.results) for collected in (got, want)]
         got, want = (_joined(got), _joined(want)) if count[0] == count[1] else (got, want)
-    if len(got.results) != len(want.results):
-        zh = f"返回了 {_in_chinese(got.kind)}，应为 {_in_chinese(want.kind)}"
-        return Difference("kind", zh, f"it returned {got.kind}; expected {want.kind}")
+    if len(got.results) != len(want.results) or (want.kind, got.kind) == ("tensor", "1 tensors"):
+        yield _wrong_kind(got.kind, want.kind)
+        return
     for index, (mine, exact, number) in enumerate(zip(got.results, want.results, want.numbers)):
-        which_zh, which_en = (
-            (f"第 {index + 1} 个结果", f"result {index + 1}") if len(want.results) > 1 else ("结果", "the result")
-        )
-        if mine.shape != exact.shape and not (number and mine.numel() == exact.numel()):
-            given, due = tuple(mine.shape), tuple(exact.shape)
-            return Difference(
-                "shape", f"{which_zh}的形状是 {given}，应为 {due}", f"{which_en} has shape {given}; expected {due}"
-            )
-        expected = case.dtype[index] if isinstance(case.dtype, tuple) else case.dtype or _first_dtype(case)
-        if not number and exact.is_floating_point() and expected is not None and mine.dtype != expected:
-            return Difference(
-                "dtype",
-                f"{which_zh}的数据类型是 {mine.dtype}，应为 {expected}",
-                f"{which_en} is {mine.dtype}; expected {expected}",
-            )
-        if mine.device.type != case.device:
-            zh, en = (
-                f"{which_zh}在 {mine.device} 上，输入在 {case.device} 上",
-                f"{which_en} is on {mine.device}, the input on {case.device}",
-            )
-            return Difference("device", zh, en)
-        if case.device == "meta":
-            continue
-        wrong = _difference(mine.reshape(exact.shape), exact, case.rounding)
+        several = len(want.results) > 1
+        which = (f"第 {index + 1} 个结果", f"result {index + 1}") if several else ("结果", "the result")
+        dtype = case.dtype[index] if isinstance(case.dtype, tuple) else case.dtype or _first_dtype(case)
+        wrong = _wrong_result(mine, exact, number, dtype, case, *which)
         if wrong:
-            return Difference("values", f"{which_zh}的数值不对：{wrong[0]}", f"{which_en} is off: {wrong[1]}")
+            yield replace(wrong, part=str(index))
     for name, exact in want.gradients.items():
         mine = got.gradients.get(name)
-        if mine is None or mine.shape != exact.shape:
-            return Difference("gradients", f"{name} 没有梯度", f"{name} gets no gradient")
+        if mine is None or mine.shape != exact.shape or (exact.any() and not mine.any()):
+            zh = f"{name} 没有梯度：计算图断了（.detach()、.item()、no_grad、torch.tensor 或 NumPy），或者没有用到它"
+            en = f"{name} gets no gradient: it is not used, or the graph is cut (.detach(), .item(), no_grad, NumPy)"
+            yield Difference("gradients", zh, en, name)
+            continue
         wrong = _difference(mine, exact, case.rounding)
         if wrong:
-            return Difference(
-                "gradients", f"{name} 的梯度不对：{wrong[0]}", f"the gradient of {name} is off: {wrong[1]}"
+            yield Difference(
+                "gradients", f"{name} 的梯度不对：{wrong[0]}", f"the gradient of {name} is off: {wrong[1]}", name
             )
-    if got.changed:
-        names = ", ".join(got.changed)
-        return Difference("changed", f"你的代码改写了输入 {names}", f"your code writes to its input {names}")
-    return None
+    written = [name for name in got.changed if not name.endswith(".requires_grad")]
+    if written:
+        names = ", ".join(written)
+        yield Difference("changed", f"你的代码改写了输入 {names}", f"your code writes to its input {names}")
+    elif got.changed:
+        name = got.changed[0].removesuffix(".requires_grad")
+        zh = f"你的代码给输入 {name} 打开了 requires_grad，再次使用它时梯度会累加：先取副本，{name}.detach().clone()"
+        en = f"your code turns on requires_grad on its input {name}, where gradients pile up from call to call: "
+        yield Difference("changed", zh, f"{en}work on a copy, {name}.detach().clone()")
+
+
+def _joined(collected):
+    """The same answer with all its results, which are numbers, in one tensor."""
+    together = torch.cat([result.reshape(-1).double() for result in collected.results])
+    return replace(collected, results=[together], numbers=[True])
+
+
+def _wrong_kind(got, want):
+    if got == "NoneType":
+        zh = "函数没有返回值（None）：是不是只 print 了，没有 return？"
+        return Difference("kind", zh, "the function returned nothing (None): is a return missing?")
+    if got == "1 tensors":
+        zh = "返回的是只装着一个张量的元组或列表，要的是张量本身：取 [0]"
+        return Difference("kind", zh, "it returned a tuple or list with one tensor; the tensor itself is due: take [0]")
+    return Difference(
+        "kind", f"返回了 {_in_chinese(got)}，应为 {_in_chinese(want)}", f"it returned {got}; expected {want}"
+    )
+
+
+def _wrong_result(mine, exact, number, dtype, case, zh, en):
+    """The first `Difference` of one result, whose name in both languages is zh and en."""
+    if mine.shape != exact.shape and not (number and mine.numel() == exact.numel()):
+        given, due = tuple(mine.shape), tuple(exact.shape)
+        return Difference("shape", f"{zh}的形状是 {given}，应为 {due}", f"{en} has shape {given}; expected {due}")
+    if not number and exact.is_floating_point() and dtype is not None and mine.dtype != dtype:
+        return Difference(
+            "dtype", f"{zh}的数据类型是 {mine.dtype}，应为 {dtype}", f"{en} is {mine.dtype}; expected {dtype}"
+        )
+    if mine.device.type != case.device:
+        words = (
+            f"{zh}在 {mine.device} 上，输入在 {case.device} 上",
+            f"{en} is on {mine.device}, the input on {case.device}",
+        )
+        return Difference("device", *words)
+    wrong = None if case.device == "meta" else _difference(mine.reshape(exact.shape), exact, case.rounding)
+    return wrong and Difference("values", f"{zh}的数值不对：{wrong[0]}", f"{en} is off: {wrong[1]}")
+
+
+def same_part(one, other, part):
+    """Whether two answers agree in one result ("0", "1" …) or in the gradient of this name."""
+    pair = [
+        a.gradients.get(part) if not part.isdigit() else dict(enumerate(a.results)).get(int(part)) for a in (one, other)
+    ]
+    return None not in pair and _same(*pair)
 
 
 def same_answer(one, other):
@@ -371,25 +425,19 @@ def same_answer(one, other):
     if len(one.results) != len(other.results):
         return False
     pairs = [*zip(one.results, other.results), *((one.gradients[n], other.gradients[n]) for n in one.gradients)]
-    return all(
-        a.shape == b.shape
-        and a.dtype == b.dtype
-        and a.device == b.device
-        and (a.is_meta or _difference(a, b.double(), 1e-5 if a.dtype == torch.float32 else None) is None)
-        for a, b in pairs
-    )
+    return all(_same(*pair) for pair in pairs)
 
 
-def _joined(collected):
-    """The same answer with all its results, which are numbers, in one tensor."""
-    together = torch.cat([result.reshape(-1).double() for result in collected.results])
-    return replace(collected, results=[together], numbers=[True])
+def _same(a, b):
+    if (a.shape, a.dtype, a.device) != (b.shape, b.dtype, b.device):
+        return False
+    return a.is_meta or _difference(a, b.double(), 1e-5 if a.dtype == torch.float32 else None) is None
 
 
 def _set_parameters(module, state):
     """Put the leaves of `state` in the place of the module's parameters, and return them by name."""
     if not isinstance(module, torch.nn.Module):
-        raise TypeError(f"the class makes a {type(module).__name__}; expected a torch.nn.Module")
+        raise TypeError(f"calling the class gave {type(module).__name__}; expected a torch.nn.Module")
     known = dict(module.named_parameters())
     if set(known) != set(state):
         raise AttributeError(f"the parameters are {sorted(known)}; expected {sorted(state)}")
@@ -446,5 +494,8 @@ def _difference(mine, exact, rounding):
     numbers = [f"{value:.6g}" for value in pair]
     if numbers[0] == numbers[1]:  # what differs are the digits after these
         numbers = [f"{value:.12g}" for value in pair]
+    hint = "", ""
+    if rounding == ROUNDING[torch.float64] and abs(pair[0] - pair[1]) < 1e-5 * exact.abs().max():
+        hint = "；看来有一步用了 fp32", "; one step seems to be in fp32 (.float(), torch.tensor, torch.zeros)"
     zh, en = f"{at} 处是" if at else "得到", f"{at} is" if at else "it is"
-    return f"{zh} {numbers[0]}，应为 {numbers[1]}", f"{en} {numbers[0]}, expected {numbers[1]}"
+    return f"{zh} {numbers[0]}，应为 {numbers[1]}{hint[0]}", f"{en} {numbers[0]}, expected {numbers[1]}{hint[1]}"

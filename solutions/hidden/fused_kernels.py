@@ -61,8 +61,8 @@ BYTES_MOVED = Task(
     (
         Mistake(
             _bytes(size=1),
-            "数的是元素的个数，还要乘以每个元素的字节数。",
-            "You count elements; multiply by the bytes of each.",
+            "数的是元素的个数：还要乘以每个元素的字节数。",
+            "You count elements; multiply by the bytes per element.",
         ),
         Mistake(_bytes(weight=0), "没有算 weight：它要读一次。", "weight is left out: it is read once."),
         Mistake(
@@ -77,8 +77,8 @@ BYTES_MOVED = Task(
         ),
         Mistake(
             _bytes(per_row=0),
-            "没有算每行一个的数：第 2 步写，第 3 步读和写，第 4 步读，共 4 次。",
-            "The numbers of which there is one per row are left out: step 2 writes them, 3 reads and writes, 4 reads. That is 4 times.",
+            "没有算每行一个的数（mean、rstd）：第 2 步写，第 3 步读和写，第 4 步读，共 4 次。",
+            "The numbers that come one per row are left out (mean, rstd): step 2 writes, 3 reads and writes, 4 reads. That is 4 times.",
         ),
         Mistake(
             _bytes(per_row=6),
@@ -87,8 +87,8 @@ BYTES_MOVED = Task(
         ),
         Mistake(
             _bytes(per_row=2),
-            "每行一个的数只算了一半：第 2 步写，第 3 步读和写，第 4 步读，共 4 次。",
-            "Half of the traffic of the per-row numbers is missing: step 2 writes them, 3 reads and writes, 4 reads. That is 4 times.",
+            "每行一个的数（mean、rstd）只算了一半：第 2 步写，第 3 步读和写，第 4 步读，共 4 次。",
+            "Half of the traffic of the per-row numbers (mean, rstd) is missing: step 2 writes, 3 reads and writes, 4 reads. That is 4 times.",
         ),
         Mistake(
             _bytes(in_fp32=True),
@@ -107,38 +107,38 @@ BYTES_MOVED = Task(
         ),
         Mistake(
             _bytes(fused=3),
-            "融合的核里 x 算了两遍：一行读进来之后留在芯片上，缩放时不用再读。",
+            "融合的核函数里 x 算了两遍：一行读进来就留在芯片上，缩放时不用再读。",
             "The fused kernel is charged for x twice; once read, a row stays on the chip, and scaling does not read it again.",
         ),
         Mistake(
             _bytes(fused_add=1),
-            "融合的加法只多了一遍：residual 要读，和也要写出来，下一层还要用。",
-            "The fused addition is charged with one pass only: residual is read, and the sum is written, since the next layer needs it.",
+            "融合之后，加法你只多算了一遍矩阵，应多 2 遍：residual 要读，相加的结果也要写出来，下一层还要用。",
+            "For the fused addition you count one more pass; it takes two: residual is read, and the sum is written, since the next layer needs it.",
         ),
         Mistake(
             _bytes(fused_add=3),
-            "融合之后，和写出去就行了，不用再读回来：加法只多 2 遍。",
+            "融合之后，相加的结果写出去就行了，不用再读回来：加法只多 2 遍。",
             "Once fused, the sum is written and not read back: the addition adds 2 passes.",
         ),
         Mistake(
             _bytes(add=2),
-            "逐步计算时，加法要读 x、读 residual、写和，共 3 遍。",
+            "逐步计算时，加法要读 x、读 residual、写出结果，共 3 遍。",
             "Step by step, the addition reads x, reads residual and writes the sum: 3 passes.",
         ),
         Mistake(
             _bytes(add=0, fused_add=0),
-            "op 没有用上：“add_rms_norm” 还要把 residual 加上去。",
-            "op is not used: “add_rms_norm” also adds the residual.",
+            "op 没有用上：“add_rms_norm”还要先加上 residual。",
+            "op is not used: “add_rms_norm” also adds the residual, before the norm.",
         ),
         Mistake(
             _bytes(always=True),
-            "fused 没有用上：False 的时候要一步一步数。",
+            "fused 没有用上：为 False 时要一步一步地数。",
             "fused is not used: where it is False, count step by step.",
         ),
         Mistake(
             _bytes(always=False),
-            "fused 没有用上：True 的时候只有一个核。",
-            "fused is not used: where it is True there is one kernel.",
+            "fused 没有用上：为 True 时只有一个核函数。",
+            "fused is not used: where it is True, there is only one kernel.",
         ),
     ),
 )
@@ -156,7 +156,7 @@ def triton_rms_norm_cases(g):
         return Case(zh, en, inputs)
 
     yield case("每行 8 个数", "rows of 8", 3, 8, mean=1.0)
-    yield case("每行 5 个数：不是 2 的幂", "rows of 5, no power of two", 2, 5, mean=2.0)
+    yield case("每行 5 个数：不是 2 的幂", "rows of 5, not a power of two", 2, 5, mean=2.0)
     yield case("ε = 0.1", "ε = 0.1", 2, 3, eps=0.1)
     yield case("每行 127 个数", "rows of 127", 2, 127, mean=-1.0)
     yield case("每行 1 个数，都很小", "rows of 1, very small", 2, 1, std=0.002)
@@ -232,12 +232,12 @@ def _in_fp32(x, weight, eps):
 
 
 NOT_WRITTEN = (
-    "有的行没有写到：网格的大小应当是行数（每个程序算一行的话），每个程序写自己的那一行。",
-    "Some rows are never written: with one program per row, the grid has as many programs as there are rows, and each stores its own.",
+    "有的行没有写：一个程序算一行的话，有多少行就要启动多少个程序，每个程序写自己那一行。",
+    "Some rows are never written: with one program per row, the grid needs as many programs as there are rows, and each stores its own row.",
 )
 FIRST_ROW = (
-    "所有程序都写到了第一行：存的时候也要加上 row * N。",
-    "All programs store into the first row: the address of the store needs row * N too.",
+    "所有程序都写到了第一行：tl.store 的地址也要加上 row * N。",
+    "All programs store into the first row: the address in tl.store needs row * N too.",
 )
 
 
@@ -246,18 +246,18 @@ def _kernel_mistakes(wrong, past_the_end, first_row):
     return (
         Mistake(
             wrong(over="tile"),
-            "均值除以了块的大小 BLOCK：要除以一行的个数 N，被掩码挡住的位置不算数。",
-            "The mean is divided by the size of the tile, BLOCK. Divide by N, the length of a row: masked lanes do not count.",
+            "求均方时除以了块的大小 BLOCK：要除以一行的个数 N，掩码挡住的位置不算。",
+            "The sum of squares is divided by the size of the tile, BLOCK. Divide by N, the length of a row: masked places do not count.",
         ),
         Mistake(
             wrong(masked=False),
-            "读的时候没有掩码：行长不是 2 的幂时，多出来的位置读到了后面的内存，也加进了平方和。",
-            "The load has no mask. Where N is no power of two, the extra lanes read the memory that follows and add it to the sum of squares.",
+            "读的时候没有掩码：N 不是 2 的幂时，多出来的位置读到了后面的内存，也加进了平方和。给 tl.load 加上 mask=… 和 other=0.0。",
+            "The load has no mask. Where N is not a power of two, the places left over read the memory that follows, which ends up in the sum of squares. Give tl.load a mask and other=0.0.",
         ),
         Mistake(
             past_the_end,
-            "存的时候没有掩码：写到了张量后面的内存里。",
-            "The store has no mask: it writes into the memory behind the tensor.",
+            "存的时候没有掩码：写到了张量后面的内存里。给 tl.store 加上 mask=…。",
+            "The store has no mask: it writes into the memory behind the tensor. Give tl.store a mask.",
         ),
         Mistake(wrong(rows=slice(0, 1)), *NOT_WRITTEN),
         Mistake(wrong(rows=slice(0, 1), fill=0.0), *NOT_WRITTEN),
@@ -268,7 +268,7 @@ def _kernel_mistakes(wrong, past_the_end, first_row):
             "ε 加在了根号外面：应为 sqrt(均方 + ε)。",
             "ε stands outside the root: it should be sqrt(mean square + ε).",
         ),
-        Mistake(wrong(root="none"), "ε 没有用上。", "ε is not used."),
+        Mistake(wrong(root="none"), "ε 没有用上：应为 sqrt(均方 + ε)。", "ε is not used: it should be sqrt(mean square + ε)."),
         Mistake(
             wrong(root="fixed"),
             "ε 写死成了 1e-6：要用传进来的 eps。",
@@ -276,23 +276,23 @@ def _kernel_mistakes(wrong, past_the_end, first_row):
         ),
         Mistake(
             wrong(root="square"),
-            "除以的是均方，忘了开根号。",
+            "除以的是均方：忘了开根号。",
             "You divide by the mean square: the root is missing.",
         ),
         Mistake(
             wrong(over="sum"),
-            "对平方求了和，没有除以 N。",
-            "The squares are summed and not divided by N.",
+            "平方只求了和，没有除以 N。",
+            "The squares are summed but not divided by N.",
         ),
         Mistake(
             wrong(centre=True),
             "减去了均值：RMSNorm 不减。",
-            "The mean is subtracted; RMSNorm leaves it where it is.",
+            "The mean is subtracted; RMSNorm does not subtract it.",
         ),
         Mistake(wrong(gamma=False), "没有乘 weight。", "weight is not applied."),
         Mistake(
             wrong(wide=False),
-            "在 fp16 里求平方：300 的平方就溢出了。读进来之后马上 .to(tl.float32)。",
+            "你在 fp16 里求平方，300 的平方就溢出了。读进来之后马上 .to(tl.float32)。",
             "The squares are taken in fp16, where 300 squared overflows. Convert with .to(tl.float32) right after the load.",
         ),
     )
@@ -306,13 +306,13 @@ TRITON_RMS_NORM = Task(
         *_kernel_mistakes(_rms_norm, _past_the_end, _all_into_the_first_row),
         Mistake(
             _in_fp32,
-            "返回了 fp32：输出的数据类型要和 x 相同，例如 torch.empty_like(x)。",
-            "The result is in fp32; it should have the dtype of x, as torch.empty_like(x) has.",
+            "返回的是 fp32：输出的数据类型要和 x 相同，例如用 torch.empty_like(x) 来建。",
+            "The result is in fp32; it should have the dtype of x: make it with torch.empty_like(x), say.",
         ),
         Mistake(
             _in_place,
-            "结果写进了 x：要另建一个张量，例如 torch.empty_like(x)。",
-            "The result is written into x; make a tensor of its own for it, say with torch.empty_like(x).",
+            "结果写进了 x：要另建一个张量，例如用 torch.empty_like(x)。",
+            "The result is written into x; make a new tensor for it, say with torch.empty_like(x).",
         ),
     ),
     only=ONLY,
@@ -338,7 +338,7 @@ def triton_add_rms_norm_cases(g):
         return Case(zh, en, inputs | {"eps": eps}, dtype=(x, residual), **options)
 
     yield case("每行 8 个数", "rows of 8", 3, 8, mean=1.0)
-    yield case("每行 5 个数：不是 2 的幂", "rows of 5, no power of two", 2, 5, mean=-2.0)
+    yield case("每行 5 个数：不是 2 的幂", "rows of 5, not a power of two", 2, 5, mean=-2.0)
     yield case("ε = 0.1", "ε = 0.1", 2, 3, eps=0.1)
     yield case("12 行，数都很小", "12 rows of very small numbers", 12, 3, size=0.002)
     half = torch.float16
@@ -414,7 +414,7 @@ TRITON_ADD_RMS_NORM = Task(
     (
         Mistake(
             _only_y,
-            "只返回了 y：和是下一层的残差，也要返回。",
+            "只返回了 y：sum 就是下一层的 residual，也要返回。",
             "Only y is returned. The sum is the residual of the next layer and has to be returned as well.",
         ),
         Mistake(
@@ -424,44 +424,44 @@ TRITON_ADD_RMS_NORM = Task(
         ),
         Mistake(
             _add_rms_norm(reads="x"),
-            "归一化的是 x，应当是和 x + residual。",
-            "It is x that you norm; it should be the sum x + residual.",
+            "归一化的是 x：应当归一化 x + residual。",
+            "It is x that you norm; norm the sum x + residual.",
         ),
         Mistake(
             _add_rms_norm(reads="residual"),
-            "归一化的是原来的 residual，应当是和 x + residual。",
-            "It is the old residual that you norm; it should be the sum x + residual.",
+            "归一化的是原来的 residual：应当归一化 x + residual。",
+            "It is the old residual that you norm; norm the sum x + residual.",
         ),
         Mistake(
             _add_rms_norm(returns="residual"),
-            "返回的是原来的 residual，应当是和 x + residual。",
-            "You return the old residual; it should be the sum x + residual.",
+            "返回的是原来的 residual：应当返回 x + residual。",
+            "You return the old residual; return the sum x + residual.",
         ),
         Mistake(
             _add_rms_norm(returns="y"),
-            "第二个结果也归一化了：新的 residual 是和本身。",
-            "The second result is normed too; the new residual is the sum itself.",
+            "第二个结果也归一化了：新的 residual 就是 x + residual，不归一化。",
+            "The second result is normed too; the new residual is x + residual itself, without a norm.",
         ),
         *_kernel_mistakes(_add_rms_norm, _add_past_the_end, _both_into_the_first_row),
         Mistake(
             _sum_in_the_dtype_of_x,
-            "新的 residual 用了 x 的数据类型，应当用 residual 的，例如 torch.empty_like(residual)。",
-            "The new residual has the dtype of x; it should have that of residual, as torch.empty_like(residual) has.",
+            "新的 residual 用了 x 的数据类型：应当用 residual 的，例如用 torch.empty_like(residual) 来建。",
+            "The new residual has the dtype of x; it should have that of residual: make it with torch.empty_like(residual), say.",
         ),
         Mistake(
             _add_rms_norm(narrow=True),
-            "和先舍入到了 x 的数据类型：先把两个都转成 fp32 再加，只在存的时候舍入到 residual 的类型。",
+            "sum 先舍入到了 x 的数据类型：先把两个输入都转成 fp32 再加，只舍入一次，舍入到 residual 的数据类型。",
             "The sum is rounded to the dtype of x on the way. Convert both to fp32, add, and round once, to the dtype of residual.",
         ),
         Mistake(
             _add_rms_norm(rounded=False),
-            "归一化读的是没有舍入的和：它读的应当正是返回的那个。先 .to(Sum.dtype.element_ty)，再转回 fp32。",
+            "归一化读的是还没有舍入的 sum：应当读返回的那个。先 .to(Sum.dtype.element_ty)，再转回 fp32。",
             "The norm reads the sum before it is rounded; it should read exactly what is returned. Round with .to(Sum.dtype.element_ty), then go back to fp32.",
         ),
         Mistake(
             _residual_in_place,
-            "和写进了 residual：要另建一个张量，例如 torch.empty_like(residual)。",
-            "The sum is written into residual; make a tensor of its own for it, say with torch.empty_like(residual).",
+            "sum 写进了 residual：要另建一个张量，例如用 torch.empty_like(residual)。",
+            "The sum is written into residual; make a new tensor for it, say with torch.empty_like(residual).",
         ),
     ),
     only=ONLY,

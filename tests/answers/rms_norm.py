@@ -171,7 +171,7 @@ class BuiltIn(WithWeight):
         return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
 
 
-@mutant("RMSNorm", "without calling norms.__init__")
+@mutant("RMSNorm", "without calling norms")
 class FromThePackage(ThePackage):
     pass
 
