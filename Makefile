@@ -5,6 +5,8 @@ LAB    := $(VENV)/.lab
 TEST   := $(VENV)/.test
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 SOLUTIONS := $(wildcard solutions/*/*.ipynb)
+SUBMISSIONS ?= tests/samples
+GRADES ?= grades
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*##/\1\t/' | expand -t 20
@@ -12,11 +14,11 @@ help:            ## this list
 lab: $(LAB)      ## open the course in JupyterLab (sets up everything on first use)
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
 
-test: $(TEST) $(VENV)/.browser lint   ## everything that guards the course: about 10 minutes
+test: $(TEST) $(VENV)/.browser $(VENV)/.sandbox lint   ## everything that guards the course: about 10 minutes
 	$(BIN)/pytest tests --artefacts artefacts
 	$(BIN)/pytest --nbval --nbval-cell-timeout 120 -p no:cacheprovider $(NOTEBOOKS) $(SOLUTIONS)
 
-check: $(TEST) lint   ## the quick inner loop: no browser, no notebook runs
+check: $(TEST) $(VENV)/.sandbox lint   ## the quick inner loop: no browser, no notebook runs
 	$(BIN)/pytest tests -m "not slow" -q
 
 lint: $(TEST)    ## ruff over code and notebooks
@@ -31,6 +33,9 @@ exercises: $(TEST)   ## run solutions/source/*.md into solutions/, and let nbgra
 student:         ## student/normcourse.zip to hand out: notebooks, exercises, package; nothing of the solutions
 	$(PYTHON) -m tests.build_student
 
+grade: $(LAB) $(VENV)/.sandbox   ## grade a folder or zip of submissions (SUBMISSIONS=..., three samples by default) into GRADES=grades
+	$(BIN)/python -m normcourse.grade "$(SUBMISSIONS)" --out "$(GRADES)" $(GRADE_OPTIONS)
+
 html: $(TEST)    ## the notebooks as web pages in html/, to read without a kernel
 	$(BIN)/jupyter nbconvert --to html --TemplateExporter.extra_template_basedirs=notebooks --template html_template --output-dir html $(NOTEBOOKS)
 
@@ -39,6 +44,9 @@ record: $(LAB)   ## repeat the recorded long runs (about two hours on two cores;
 
 bench-sliders: $(TEST) $(VENV)/.browser ## key press to changed pixels, beside plain interact
 	$(BIN)/python -m tests.bench_sliders
+
+bench-grade: $(TEST) $(VENV)/.sandbox   ## the judge beside nbgrader's autograder: 50 submissions each, then 2000
+	$(BIN)/python -m tests.bench_grade
 
 bench-import: $(LAB)   ## what `import normcourse` adds to `import torch`
 	$(BIN)/python -m tests.bench_import
@@ -72,5 +80,10 @@ $(VENV)/.browser: $(TEST)
 	sh tests/install_browser.sh
 	@touch $@
 
-.PHONY: help lab test check lint notebooks exercises student html record bench-sliders bench-import bench-fused font clean
+# Learners' code is graded in a bubblewrap sandbox; on Debian and Ubuntu as root it is installed here.
+$(VENV)/.sandbox: $(VENV)/.torch
+	sh tests/install_sandbox.sh
+	@touch $@
+
+.PHONY: help lab test check lint notebooks exercises student html record bench-sliders bench-import bench-fused font clean grade bench-grade
 .DEFAULT_GOAL := help

@@ -275,7 +275,9 @@ def _task_picture(name, tasks):
         colour = "#0072b2" if i == 5 else "#d55e00" if i == 0 else "#999999"
         parts.append(f'<rect x="{x}" y="{115 - bar:.1f}" width="40" height="{bar:.1f}" fill="{colour}"/>')
         parts.append(f'<text x="{x + 20}" y="{110 - bar:.1f}" text-anchor="middle">{counts[i] or ""}</text>')
-        parts.append(f'<text x="{x + 20}" y="132" text-anchor="middle" style="font-size:11px">{label}</text>')
+        parts.append(
+            f'<text x="{x + 20}" y="132" text-anchor="middle" style="font-size:11px">{html.escape(label)}</text>'
+        )
     if commonest:
         parts.append(_lines(("最常见的错误", "Commonest mistakes"), 340, 18, 60))
     for i, (words, count) in enumerate(commonest):

@@ -84,7 +84,7 @@ attack("fork_bomb", "forks for ever", "import os\nwhile True:\n    try: os.fork(
 attack(
     "fork_bomb_in_a_call",
     "forks for ever when called",
-    *all_four("    import os\n    while True:\n        try: os.fork()\n        except OSError: pass"),
+    "# EXERCISE: layer_norm\ndef layer_norm(*a):\n    import os\n    while True:\n        try: os.fork()\n        except OSError: pass",
 )
 attack(
     "thread_bomb",
@@ -197,7 +197,6 @@ attack(
     "rm -rf / by magic and by hand",
     "!rm -rf --no-preserve-root / 2>/dev/null",
     "%%bash\nrm -rf /root /home /tmp/* $HOME",
-    "import shutil\nshutil.rmtree('/', ignore_errors=True)",
     *IDLE,
 )
 attack(

@@ -1,0 +1,954 @@
+"""The judge: what goes between it and a submission, what it collects, what it lets nobody do, and what comes out."""
+
+import contextlib
+import csv
+import importlib
+import inspect
+import io
+import json
+import os
+import pkgutil
+import platform
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from normcourse.check import Case, Function
+from normcourse.check.case import Answer, Task
+from normcourse.grade import __main__ as command
+from normcourse.grade import child, gradebook, notebook, report, wire
+from normcourse.grade import run as judge_run
+from normcourse.grade import sandbox as sandbox_module
+from normcourse.grade.collect import collect
+from normcourse.grade.run import Run
+from normcourse.grade.sandbox import NoSandbox, Sandbox
+
+from . import answers
+from .hostile import ATTACKS, HONEST, IMPORTS
+from .hostile import notebook as made
+
+ROOT = Path(__file__).parents[1]
+HIDDEN = ROOT / "solutions" / "hidden"
+NAME = "03_layer_normalisation.ipynb"
+
+for module in pkgutil.iter_modules(answers.__path__):
+    importlib.import_module(f"{answers.__name__}.{module.name}")
+
+needs_linux = pytest.mark.skipif(platform.system() != "Linux", reason="the sandbox needs Linux")
+
+
+# What goes over the wire ----------------------------------------------------------------------------------------------
+
+
+def over(send, *receive, **limits):
+    """What one side of a connection receives of what the other sends."""
+    one, other = socket.socketpair()
+    with one, other:
+        send(one)
+        one.close()
+        return wire.receive(other, time.monotonic() + 1, **limits)
+
+
+TENSORS = [
+    *(torch.randn(2, 3, dtype=dtype) for dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)),
+    *(
+        torch.tensor([[1, 0]], dtype=dtype)
+        for dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    ),
+    *(torch.tensor(True), torch.tensor(3.0), torch.empty(0, 4), torch.randn(3, 2).T, torch.empty(2, 5, device="meta")),
+    torch.tensor([float("nan"), float("inf"), -float("inf"), -0.0]),
+]
+
+
+@pytest.mark.parametrize("tensor", TENSORS, ids=lambda tensor: f"{tensor.dtype}{[*tensor.shape]}")
+def test_an_answer_comes_back_as_it_was_sent_bit_for_bit(tensor):
+    sent = Answer([tensor, torch.tensor(2.0)], [False, True], "2 tensors", {"x": tensor}, ["x"], None)
+    header, arrays = wire.write_answer(sent)
+    got = wire.read_answer(*over(lambda side: wire.send(side, header, arrays)))
+    assert (got.numbers, got.kind, got.changed, got.error) == (sent.numbers, sent.kind, sent.changed, sent.error)
+    for back in (got.results[0], got.gradients["x"]):
+        assert back.dtype == tensor.dtype and back.shape == tensor.shape and back.device == tensor.device
+        assert tensor.is_meta or wire.write_answer(Answer([back]))[1] == wire.write_answer(Answer([tensor]))[1]
+
+
+def test_a_case_comes_across_with_functions_lists_dtypes_and_state_but_without_its_name():
+    inputs = {
+        "x": torch.randn(2, 3),
+        "f": Function("linear", torch.eye(3)),
+        "options": [1, (2.5, None, "s"), True],
+        "dtype": torch.bfloat16,
+    }
+    case = Case("秘密", "a secret", inputs, (3, 1e-5), {"weight": torch.ones(3)}, True, 7)
+    header, arrays = wire.write_case(case)
+    assert "secret" not in json.dumps(header) and "秘密" not in json.dumps(header, ensure_ascii=False)
+    header, body = over(lambda side: wire.send(side, {"case": header}, arrays))
+    got = wire.read_case(header["case"], body)
+    assert torch.equal(got.inputs["x"], inputs["x"]) and got.inputs["options"] == [1, (2.5, None, "s"), True]
+    assert got.inputs["f"].kind == "linear" and torch.equal(got.inputs["f"].tensors[0], torch.eye(3))
+    assert got.inputs["dtype"] is torch.bfloat16 and got.init == (3, 1e-5) and got.gradients and got.seed == 7
+    assert torch.equal(got.state["weight"], torch.ones(3))
+    with pytest.raises(TypeError, match="only data can be sent"):
+        wire.write_case(Case("", "", {"f": lambda x: x}))
+
+
+GOOD = {
+    "arrays": [["float32", [1], "cpu"]],
+    "results": 1,
+    "numbers": [False],
+    "kind": "tensor",
+    "gradients": [],
+    "changed": [],
+    "error": None,
+}
+ONE = b"\0\0\0\0"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(
+            {"arrays": [["float32", shape, "cpu"]]}
+            for shape in ([2], [-1], [2**40], [True], [1.0], "1", None, [1] * 17)
+        ),
+        *({"arrays": [[dtype, [1], "cpu"]]} for dtype in ("object", "complex64", "float99", None, ["float32"], {})),
+        *(
+            {"arrays": arrays}
+            for arrays in (None, 7, {}, [7], [[]], [["float32", [1], "cuda"]], [["float32", [1]]], [])
+        ),
+        *({"arrays": [["float32", [2**31 - 1] * 16, "meta"]]}, {"arrays": [["float32", [1], "meta"]]}),
+        *({"results": results} for results in (-1, 2, 10**9, True, None, "1", 0)),
+        *({"numbers": numbers} for numbers in (None, [], [0], [False, False], "x")),
+        *({"kind": 7}, {"kind": None}, {"gradients": ["x"]}, {"gradients": [7]}, {"changed": [None]}, {"changed": "x"}),
+        *({"error": 7}, {"error": ["x"]}),
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_not_as_agreed_is_malformed_and_nothing_worse(change):
+    wire.read_answer(GOOD, ONE)
+    with pytest.raises(wire.Malformed):
+        wire.read_answer(GOOD | change, ONE)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\xff\xff\xff\xff\0\0\0\0",
+        b"\0\0\0\0\xff\xff\xff\xff",
+        b"\2\0\0\0\0\0\0\0[]",
+        b"\4\0\0\0\0\0\0\0null",
+        b"\1\0\0\0\0\0\0\0{",
+        b"\2\0\0\0\0\0\0\0\xff\xfe",
+        b"\x10\x27\0\0\0\0\0\0" + b"[" * 10000,
+        b"\x10\x27\0\0\0\0\0\0" + b"9" * 10000,
+    ],
+    ids=["long header", "long body", "a list", "null", "cut", "not UTF-8", "deep", "a huge number"],
+)
+def test_a_frame_that_is_not_as_agreed_is_malformed(sent):
+    with pytest.raises(wire.Malformed):
+        over(lambda side: side.sendall(sent), body_limit=100, header_limit=1 << 16)
+
+
+def test_a_frame_that_trickles_in_ends_at_the_deadline_and_one_cut_short_at_once():
+    one, other = socket.socketpair()
+    with one, other:
+        one.sendall(b"\x10\0\0\0\0\0\0\0half")
+        start = time.monotonic()
+        with pytest.raises(TimeoutError):
+            wire.receive(other, start + 0.1)
+        assert time.monotonic() - start < 1
+    with pytest.raises(wire.Ended):
+        over(lambda side: side.sendall(b"\x10\0\0\0\0\0\0\0half"))
+
+
+# What is collected ----------------------------------------------------------------------------------------------------
+
+
+def lay_out(folder, *paths):
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(made("1"))
+
+
+def found(folder):
+    return [(s.learner, s.id, s.system) for s in collect(folder, ["03_layer_normalisation", "05_rms_norm"])]
+
+
+LAYOUTS = {
+    "Moodle, folders": (
+        ["Zhang San_1234_assignsubmission_file_/x.ipynb", "李 四_99_assignsubmission_file/练习.ipynb"],
+        [("Zhang San", "1234", "moodle"), ("李 四", "99", "moodle")],
+    ),
+    "Moodle, flat": (
+        ["Zhang San_1234_assignsubmission_file_x.ipynb", "李四_99_assignsubmission_file_03_layer_normalisation.ipynb"],
+        [("Zhang San", "1234", "moodle"), ("李四", "99", "moodle")],
+    ),
+    "Moodle, in a course folder": (
+        ["CS-3 HW-17/A B_1_assignsubmission_file_/x.ipynb", "CS-3 HW-17/C D_2_assignsubmission_file_/x.ipynb"],
+        [("A B", "1", "moodle"), ("C D", "2", "moodle")],
+    ),
+    "Canvas": (
+        ["lisi_77_4321_03_layer_normalisation.ipynb", "zhangsan_LATE_78_4322_x-1.ipynb"],
+        [("lisi", "77", "canvas"), ("zhangsan", "78", "canvas")],
+    ),
+    "nbgrader": (
+        ["alice/03_layer_normalisation/03_layer_normalisation.ipynb", "bob/05_rms_norm/05_rms_norm.ipynb"],
+        [("alice", "", ""), ("bob", "", "")],
+    ),
+    "a folder each": (["张三/homework.ipynb", "李四/deep/er/作业.ipynb"], [("张三", "", ""), ("李四", "", "")]),
+    "names in the files": (
+        ["03_layer_normalisation_张三.ipynb", "李四-03_layer_normalisation.ipynb", "王五.ipynb"],
+        [("张三", "", ""), ("李四", "", ""), ("王五", "", "")],
+    ),
+    "one learner, two exercises": (
+        ["alice/03_layer_normalisation.ipynb", "alice/05_rms_norm.ipynb"],
+        [("alice", "", ""), ("alice", "", "")],
+    ),
+    "a wrapper": (["course/week 3/alice/x.ipynb", "course/week 3/bob/x.ipynb"], [("alice", "", ""), ("bob", "", "")]),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("form", ["folder", "zip"])
+def test_the_layout_says_whose_a_submission_is(layout, form, tmp_path):
+    paths, expected = LAYOUTS[layout]
+    lay_out(tmp_path / "all", *paths)
+    if form == "zip":
+        shutil.make_archive(tmp_path / "zipped" / "download", "zip", tmp_path / "all")
+    assert sorted(found(tmp_path / ("all" if form == "folder" else "zipped"))) == sorted(expected)
+
+
+def test_everything_handed_in_has_one_row_and_what_comes_with_a_notebook_or_a_system_has_none(tmp_path):
+    lay_out(tmp_path, "a/x.ipynb", "a/.ipynb_checkpoints/x-checkpoint.ipynb", "__MACOSX/a/._x.ipynb", "b/answer.ipynb")
+    (tmp_path / "a" / "picture.png").write_bytes(b"x")
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "essay.docx").write_bytes(b"x")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "x.rar").write_bytes(b"x")
+    assert [s.path for s in collect(tmp_path)] == ["a/x.ipynb", "b/answer.ipynb", "c/essay.docx", "d", "e/x.rar"]
+
+
+def test_chinese_names_in_a_zip_from_windows_and_zips_in_zips_are_read(tmp_path):
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        info = zipfile.ZipInfo("x")
+        info.filename = "作业/练习.ipynb".encode("gb18030").decode("cp437")
+        archive.writestr(info, made("1"))
+    raw = inner.getvalue()
+    with zipfile.ZipFile(
+        io.BytesIO(raw)
+    ) as archive:  # written as UTF-8 by zipfile: clear the flag to be as from Windows
+        stored = archive.infolist()[0].filename
+    raw = raw.replace(stored.encode(), "作业/练习.ipynb".encode("gb18030").ljust(len(stored.encode()), b"_"))
+    raw = bytearray(raw)
+    raw[6:8] = b"\0\0"
+    at = raw.index(b"PK\1\2")
+    raw[at + 8 : at + 10] = b"\0\0"
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("张三_5_assignsubmission_file_/作业.zip", bytes(raw))
+    [submission] = collect(tmp_path)
+    assert (submission.learner, submission.id) == ("张三", "5") and "练习.ipynb" in submission.path
+    assert submission.path.endswith("_") or submission.read()
+
+
+def test_a_single_notebook_or_zip_can_be_graded_and_a_folder_that_is_not_there_is_said_so(tmp_path):
+    lay_out(tmp_path, "alice.ipynb")
+    assert [s.learner for s in collect(tmp_path / "alice.ipynb")] == ["alice"]
+    with pytest.raises(FileNotFoundError, match="there is no .*nothing"):
+        collect(tmp_path / "nothing")
+
+
+# What the code of a notebook says -------------------------------------------------------------------------------------
+
+RULED = Task(
+    "layer_norm", None, None, without=("layer_norm", "native_layer_norm", "grad"), closed=("normcourse.norms",)
+)
+
+
+def broken(*cells):
+    read = notebook.read(made(*cells))
+    notebook.mark(read, ["layer_norm"])
+    return [name for _, name in notebook.broken_rules(read, {"layer_norm": RULED})["layer_norm"]]
+
+
+GRADED = "# EXERCISE: layer_norm\ndef layer_norm(x, weight=None, bias=None, eps=1e-5):\n    "
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [GRADED + '"""Like F.layer_norm and torch.nn.LayerNorm; no autograd.grad."""\n    return x'],
+        [GRADED + "# not F.layer_norm(x), not eval, not ctypes\n    return x"],
+        [GRADED + "print('layer_norm', 'grad')\n    return x\nlayer_norm(torch.ones(2, 3))"],
+        [
+            "import torch.nn.functional as F\nfrom torch.nn.functional import layer_norm as theirs",
+            GRADED + "return x",
+            "theirs(x, (3,)) - layer_norm(x); F.layer_norm(x, (3,))",
+        ],
+        [
+            "model.eval()\ntorch.compile(model)\nx.grad\nloss.backward()\n'layer_norm' in globals()",
+            GRADED + "with torch.no_grad():\n        return x",
+        ],
+        [GRADED + "return getattr(torch, 'float32')", "for name in ('float16', 'bfloat16'):\n    getattr(torch, name)"],
+        ["check('layer_norm', 3)\n%timeit layer_norm(x)\n!ls", "%%time\n" + GRADED + "return x"],
+        [
+            "# EXERCISE: layer_norm\nclass Own:\n    def layer_norm(self): return 1\n    def forward(self): return self.layer_norm()\nlayer_norm = Own"
+        ],
+        ["import triton\n@triton.jit\ndef kernel(x): pass", GRADED + "return x"],
+    ],
+    ids=range(9),
+)
+def test_honest_code_breaks_no_rule(cells):
+    assert broken(*cells) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("layer_norm", [GRADED + "return F.layer_norm(x, x.shape[-1:])"]),
+        ("layer_norm", [GRADED + "from torch.nn.functional import layer_norm as f\n    return f(x)"]),
+        ("built_in", ["from torch.nn.functional import layer_norm as built_in", GRADED + "return built_in(x, (3,))"]),
+        ("layer_norm", [GRADED + "return getattr(F, 'layer' + '_norm')(x)"]),
+        ("getattr", [GRADED + "return getattr(F, name[::-1])(x)"]),
+        ("layer_norm", [GRADED + "return F.__dict__['layer_norm'](x)"]),
+        ("vars", [GRADED + "return vars(F)[name](x)"]),
+        ("exec", ["exec('1')", GRADED + "return x"]),
+        ("exec", ["ｅｘｅｃ('1')", GRADED + "return x"]),
+        ("_C", ["torch._C.DisableTorchFunction()", GRADED + "return x"]),
+        ("_C", ["getattr(torch, '_' + 'C')", GRADED + "return x"]),
+        ("ctypes", ["import ctypes as c", GRADED + "return x"]),
+        ("setprofile", ["from sys import setprofile as s", GRADED + "return x"]),
+        ("exec", ["%%time\nx = !ls\nexec('1')", GRADED + "return x"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_code_that_goes_round_the_rules_is_named(name, cells):
+    assert name in broken(*cells)
+
+
+def test_a_marker_that_was_lost_is_replaced_by_metadata_or_by_what_the_cell_defines():
+    by_metadata = {"cell_type": "code", "source": "f = 1", "metadata": {"nbgrader": {"grade_id": "a"}}}
+    cells = notebook.read(made("def b(): pass", "def b(): return 2", by_metadata, "%%time\n# EXERCISE: c\nc = 1", "x"))
+    assert notebook.mark(cells, ["a", "b", "c", "d"]) == ["d"]
+    assert [cell.tasks for cell in cells] == [[], ["b"], ["a"], ["c"], []]
+
+
+def test_old_and_odd_notebooks_are_read():
+    old = {"worksheets": [{"cells": [{"cell_type": "code", "input": ["a\n", "b"]}]}], "nbformat": 3}
+    assert [cell.source for cell in notebook.read(json.dumps(old).encode())] == ["a\nb"]
+    assert notebook.read(b"\xef\xbb\xbf" + made("1"))[0].source == "1"
+
+
+# In the sandbox -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tests_of_03(tmp_path_factory):
+    """The hidden tests of exercise 03 alone, with little time for each task."""
+    folder = tmp_path_factory.mktemp("hidden")
+    for name in ("layer_normalisation.py", "03_layer_normalisation.py"):
+        shutil.copy(HIDDEN / name, folder)
+    with open(folder / "03_layer_normalisation.py", "a") as file:
+        file.write("\nTASKS = [replace(task, seconds=1.5) for task in TASKS]\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox() as running:
+        yield running
+
+
+def hand_in(folder, **notebooks):
+    for name, cells in notebooks.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / NAME).write_bytes(made(*cells))
+    return folder
+
+
+def grades(folder, out, tests, sandbox, seed=1, jobs=2):
+    run = Run(out, tests, seed)
+    return {r["submission"].split("/")[0]: r for r in run.grade(collect(folder, run.exam.exercises), sandbox, jobs)}
+
+
+SOLVED = [IMPORTS, *HONEST.values()]
+HALF = [IMPORTS, HONEST["welford"], HONEST["merge_statistics"]]
+
+
+def descendants(pid):
+    """{pid: start time} of all processes below one."""
+    parents = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            fields = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()
+            parents[int(entry)] = int(fields[1]), fields[19]
+    below, found = {pid}, {}
+    for _ in range(10):
+        for process, (parent, start) in parents.items():
+            if parent in below and process not in below:
+                below.add(process)
+                found[process] = start
+    return found
+
+
+def alive(processes):
+    def start(pid):
+        with contextlib.suppress(OSError):
+            return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[19]
+
+    return [pid for pid, started in processes.items() if start(pid) == started]
+
+
+def wait_for(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.fixture(scope="module")
+def after_the_attacks(tests_of_03, tmp_path_factory):
+    """All hostile submissions between honest ones: the results, how long each took, and what is left of them."""
+    folder = tmp_path_factory.mktemp("submissions")
+    for attack in ATTACKS:
+        attack.write(folder)
+    for i in range(6):
+        hand_in(folder, **{f"{'afm'[i // 2]}_honest_{i}": SOLVED, f"{'afm'[i // 2]}_half_{i}": HALF})
+    seconds, graded = {}, judge_run.grade
+
+    def timed(submission, *arguments):
+        start = time.monotonic()
+        try:
+            return graded(submission, *arguments)
+        finally:
+            name = submission.path.split("/")[0].split(".zip")[0]
+            seconds[name] = max(seconds.get(name, 0), time.monotonic() - start)
+
+    elsewhere = descendants(os.getpid())
+    with pytest.MonkeyPatch.context() as patch, Sandbox([folder, tests_of_03]) as running:
+        patch.setattr(judge_run, "grade", timed)
+        patch.setattr(child, "CELL_SECONDS", 1.0)
+        patch.setattr(child, "NOTEBOOK_SECONDS", 2.0)
+        running.spawn().end()  # it is up: bubblewrap, and the server in it
+        before = descendants(os.getpid())
+        out = tmp_path_factory.mktemp("grades")
+        run = Run(out, tests_of_03, 1)
+        results = run.grade(collect(folder, run.exam.exercises), running, 2)
+        report.write_all(results, run.exam, out)
+        left = wait_for(lambda: not set(descendants(os.getpid())) - set(before)) or descendants(os.getpid())
+    ended = wait_for(lambda: not set(alive(before)) - set(elsewhere))
+    by_name = {}
+    for result in results:
+        by_name.setdefault(result["submission"].split("/")[0].split(".zip")[0], []).append(result)
+    return by_name, seconds, left, ended, out
+
+
+@needs_linux
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+def test_no_attack_earns_more_than_its_honest_part_and_each_has_one_row(attack, after_the_attacks):
+    by_name, seconds, *_ = after_the_attacks
+    [result] = by_name[attack.name]
+    assert result["points"] == attack.earned, (attack.tries, result["tasks"])
+    assert result["status"] == ("failed" if attack.refused else "graded")
+    assert all(result["reason"]) if attack.refused else True
+    # Two processes' worth of cells, and four tasks; ending a bomb takes a while on a busy machine.
+    assert seconds.get(attack.name, 0) < 2 * 2.0 + 4 * 1.5 + 10
+
+
+@needs_linux
+@pytest.mark.slow
+def test_no_attack_changes_the_grade_of_another_submission(after_the_attacks):
+    by_name, *_ = after_the_attacks
+    points = {name: results[0]["points"] for name, results in by_name.items() if re.search(r"_(honest|half)_\d", name)}
+    assert len(points) == 12
+    assert points == {name: 16.0 if "honest" in name else 6.0 for name in points}
+
+
+@needs_linux
+@pytest.mark.slow
+def test_no_attack_leaves_a_process_or_a_file(after_the_attacks):
+    _, _, left, ended, _ = after_the_attacks
+    assert left is True and ended is True
+    traces = ("unpickled", "slipped", "vda", "note", "_etc_passwd")
+    assert not [place for place in ("/tmp", "/dev/shm", "/var/tmp") for t in traces if (Path(place) / t).exists()]
+    for package in (ROOT / "normcourse", Path(torch.__file__).parent, Path(torch.__file__).parents[1]):
+        assert not (package / "sitecustomize.py").exists() and not (package / "note").exists()
+    assert (ROOT / "normcourse" / "__init__.py").exists() and (Path(torch.__file__).parent / "__init__.py").exists()
+
+
+@needs_linux
+@pytest.mark.slow
+def test_what_submissions_say_is_shown_as_text_and_never_runs(after_the_attacks):
+    by_name, _, _, _, out = after_the_attacks
+    [result] = by_name["report_injection"]
+    page = (out / "reports" / result["report"]).read_text()
+    assert "<script>alert" not in page and "&lt;script&gt;alert" in page
+    [result] = by_name["leaves_through_the_error"]
+    assert "Secret_" not in json.dumps(result["tasks"]["layer_norm"]["failed"])
+
+
+def test_there_are_enough_attacks_and_each_says_what_it_tries():
+    assert len(ATTACKS) >= 100 and len({attack.name for attack in ATTACKS}) == len(ATTACKS)
+    assert all(len(attack.tries) > 10 for attack in ATTACKS)
+
+
+INSIDE = """
+import os, json
+def look():
+    status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines() if ":" in line)
+    caps = [status[name].strip().strip("0") for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")]
+    seen = [p for p in %r if os.path.exists(p)]
+    return json.dumps([os.getuid(), os.getpid(), "".join(caps), status["NoNewPrivs"].strip(), status["Seccomp"].strip(),
+        sorted(p for p in os.listdir("/proc") if p.isdigit()), open("/proc/net/dev").read().count(":"), seen,
+        [n for n in os.listdir("/proc/self/fd")], os.environ.get("SECRET"), os.listdir("/tmp")])
+"""
+
+
+@needs_linux
+def test_the_process_of_a_submission_has_no_rights_and_sees_nothing_of_the_instructors(sandbox, monkeypatch):
+    monkeypatch.setenv("SECRET", "x")
+    private = [
+        str(p)
+        for p in (
+            HIDDEN,
+            ROOT / "solutions",
+            ROOT / "tests",
+            ROOT / ".git",
+            ROOT / "exercises",
+            Path.home() / ".ssh",
+            ROOT / "normcourse/check/recorded",
+            "/etc/shadow",
+            "/dev/kmsg",
+        )
+    ]
+    cell = {
+        "number": 1,
+        "kind": "code",
+        "source": INSIDE % (private,) + "\ndef f(x): raise OSError(look())",
+        "name": "f",
+    }
+    process = sandbox.spawn()
+    soon = time.monotonic() + 10
+    process.read([cell | {"tasks": []}], {"f": [[], [], []]}, [], soon)
+    assert process.ran(1, soon) is False
+    header, arrays = wire.write_case(Case("", "", {"x": 1}))
+    process.ask({"task": "f", "case": header, "limit": 1000}, arrays, soon)
+    said = json.loads(process.reply(soon, 1000).error.partition(": ")[2])
+    process.end()
+    uid, pid, capabilities, no_new_privileges, seccomp, processes, interfaces, seen, descriptors, secret, files = said
+    assert uid != 0 and pid == 1 and processes == ["1"] and capabilities == "" and no_new_privileges == "1"
+    assert seccomp == "2" if platform.machine() in ("x86_64", "aarch64") else True
+    assert interfaces <= 1 and seen == [] and secret is None and files == []
+    assert len(descriptors) <= 5  # 0, 1, 2, the connection, and the listing itself
+
+
+@needs_linux
+def test_magics_plots_and_widgets_work_and_a_cell_that_raises_does_not_stop_the_others(sandbox, tests_of_03, tmp_path):
+    cells = [
+        "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()",
+        "import ipywidgets\nipywidgets.interact(lambda a: a, a=(0, 3))",
+        "%%time\nimport torch, pandas as pd\npd.DataFrame({'a': [1]})",
+        "%timeit -n1 -r1 1\n!echo hello\nx = !ls",
+        "%%bash\necho hello",
+        "from IPython.display import display, HTML\ndisplay(HTML('x'))",
+        "import asyncio\nawait asyncio.sleep(0.01)",
+        "from normcourse.explore import explore\nfrom normcourse.check import check\nexplore(print, print, a=(0, 1))",
+        "1 / 0",
+        "%%time\n" + HONEST["welford"],
+        "check('welford', welford)",
+    ]
+    result = grades(hand_in(tmp_path / "all", a=cells), tmp_path / "out", tests_of_03, sandbox)["a"]
+    assert result["tasks"]["welford"]["points"] == 3 and result["notes"] == [[9, "raised"]]
+
+
+@needs_linux
+def test_a_cell_that_hangs_or_ends_the_process_is_left_out_and_the_rest_is_graded(
+    sandbox, tests_of_03, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(child, "CELL_SECONDS", 1.0)
+    cells = [IMPORTS, "while True: pass", HONEST["welford"], "import os; os._exit(1)", HONEST["merge_statistics"]]
+    result = grades(hand_in(tmp_path / "all", a=cells), tmp_path / "out", tests_of_03, sandbox)["a"]
+    assert result["points"] == 6.0 and result["notes"] == [[2, "time"], [4, "ended"]]
+
+
+@needs_linux
+def test_a_server_that_dies_is_started_again(tests_of_03, tmp_path):
+    hand_in(tmp_path / "all", **{f"s{i}": SOLVED for i in range(4)})
+    with Sandbox() as running:
+        grades(tmp_path / "all" / "s0", tmp_path / "first", tests_of_03, running)
+        running._server.kill()
+        running._server.wait()
+        results = grades(tmp_path / "all", tmp_path / "out", tests_of_03, running)
+    assert {result["points"] for result in results.values()} == {16.0}
+
+
+# What is graded right -------------------------------------------------------------------------------------------------
+
+
+def plain(module):
+    """The source of a module of tests/answers with what it takes from its neighbours written out."""
+
+    def write_out(found):
+        return plain(f"{answers.__name__}.{found[1]}") if found[1] else "honest = mutant = lambda *a, **k: lambda f: f"
+
+    return re.sub(r"^from \.(\w*) import .*$", write_out, inspect.getsource(sys.modules[module]), flags=re.M)
+
+
+def as_notebooks(listed):
+    """Notebooks that hold one answer per task from tests/answers: the first notebook the first of each, and so on."""
+    by_task = {}
+    for name, function, *_ in listed:
+        by_task.setdefault((function.__module__, name), []).append(function)
+    notebooks = {}
+    for (topic, name), functions in by_task.items():
+        source = plain(topic)
+        for i, function in enumerate(functions):
+            cells = notebooks.setdefault(f"{topic.rpartition('.')[2]}_{i}", [IMPORTS, source])
+            cells.append(f"# EXERCISE: {name}\n{name} = {function.__name__}")
+    return notebooks
+
+
+# Whether these pass some cases is a matter of the numbers drawn: they are off by about the rounding that is allowed.
+BORDERLINE = {"eps_outside_the_root", "no_eps", "no_upcast", "central_differences", "textbook_variance"}
+
+
+@needs_linux
+@pytest.mark.slow
+def test_fifty_seeds_give_solutions_everything_stubs_nothing_and_each_answer_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(judge_run, "write", lambda path, content: Path(path).write_text(content))  # no need to survive
+    monkeypatch.setattr("normcourse.grade.judge._explain", lambda *arguments: None)  # what is said is not asked here
+    folder = tmp_path / "all"
+    for kind in ("solutions", "exercises"):
+        for path in (ROOT / kind).glob("[0-9]*/*.ipynb"):
+            (folder / f"{kind}_{path.stem}").mkdir(parents=True)
+            shutil.copy(path, folder / f"{kind}_{path.stem}")
+    listed = [answer for answer in answers.MUTANTS if answer[1].__module__.endswith(".layer_normalisation")]
+    steady = as_notebooks([answer for answer in listed if answer[1].__name__ not in BORDERLINE])
+    border = as_notebooks([answer for answer in listed if answer[1].__name__ in BORDERLINE])
+    hand_in(folder, **{f"mutant_{name}": cells for name, cells in steady.items()})
+    hand_in(folder, **{f"border_{name}": cells for name, cells in border.items()})
+    first, of = None, {}
+    with Sandbox() as running:
+        for seed in range(50):
+            results = grades(folder, tmp_path / f"out{seed}", HIDDEN, running, seed)
+            tasks = {(name, task): part for name, r in results.items() for task, part in r["tasks"].items()}
+            points, of = ({key: part[what] for key, part in tasks.items()} for what in ("points", "of"))
+            first = first or points
+            same = {key: value for key, value in points.items() if not key[0].startswith("border")}
+            assert same == {key: first[key] for key in same}, seed
+            assert all(points[key] < of[key] for key in points if not key[0].startswith("solutions")), seed
+    for key, earned in first.items():
+        kind = key[0].partition("_")[0]
+        assert earned == {"solutions": of[key], "exercises": 0}.get(kind, earned), key
+
+
+@needs_linux
+@pytest.mark.slow
+def test_honest_answers_in_other_words_earn_everything_in_the_sandbox(sandbox, tmp_path):
+    notebooks = as_notebooks(answers.HONEST)
+    results = grades(hand_in(tmp_path / "all", **notebooks), tmp_path / "out", HIDDEN, sandbox)
+    wrong = {
+        (name, task): (t["failed"], t["said"])
+        for name, result in results.items()
+        for task, t in result["tasks"].items()
+        if t["points"] < t["of"] and "missing" not in t["failed"]
+    }
+    assert not wrong
+
+
+# What comes out -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def graded(sandbox, tests_of_03, tmp_path_factory):
+    """A small class, graded: (folder, out, results)."""
+    folder, out = tmp_path_factory.mktemp("class"), tmp_path_factory.mktemp("graded")
+    outside = HONEST["layer_norm"].replace(
+        ".mean(-1, keepdim=True) + eps).sqrt()", ".mean(-1, keepdim=True)).sqrt() + eps)"
+    )
+    outside = outside.replace("h / (h.square()", "h / ((h.square()")
+    essay = {
+        "cell_type": "markdown",
+        "source": "<!-- EXERCISE: why_not_batch_norm -->\n\n因为每个样本的长度不同。",
+        "metadata": {},
+    }
+    hand_in(
+        folder,
+        张三=[IMPORTS, outside, essay],
+        alice=SOLVED,
+        bob=["# EXERCISE: layer_norm\ndef layer_norm(*a): raise NotImplementedError('x')"],
+    )
+    lay_out(folder, "Li Si_42_assignsubmission_file_/x.ipynb", "=cmd|calc/x.ipynb")
+    (folder / "Wang Wu_43_assignsubmission_file_").mkdir()
+    (folder / "Wang Wu_43_assignsubmission_file_" / NAME).write_bytes(made(*HALF))
+    (folder / f"lisi_77_4321_{NAME}").write_bytes(made(*HALF))
+    run = Run(out, tests_of_03, 1)
+    results = run.grade(collect(folder, run.exam.exercises), sandbox, 2)
+    report.write_all(results, run.exam, out)
+    return folder, out, {result["learner"]: result for result in results}, run.exam
+
+
+def rows(path):
+    return list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8-sig"))))
+
+
+@needs_linux
+def test_the_table_has_one_row_per_submission_with_the_points_of_each_task(graded):
+    folder, out, _, exam = graded
+    head, *lines = rows(out / "grades.csv")
+    assert len(lines) == len(collect(folder, exam.exercises)) == 7
+    by_learner = {line[1]: dict(zip(head, line)) for line in lines}
+    assert by_learner["alice"]["points"] == by_learner["alice"]["of"] == "16" and by_learner["alice"]["welford"] == "3"
+    assert by_learner["Li Si"]["status"] == "failed" and "没有本课程的练习" in by_learner["Li Si"]["reason"]
+    assert by_learner["bob"]["points"] == "0" and by_learner["Wang Wu"]["points"] == "6"
+    assert not [cell for line in lines for cell in line if cell.startswith(("=", "+", "@"))]
+
+
+@needs_linux
+def test_moodle_and_canvas_get_the_columns_they_ask_for(graded):
+    _, out, *_ = graded
+    head, *lines = rows(out / "moodle.csv")
+    assert {"Identifier", "Grade", "Last modified (grade)"} <= set(head)
+    assert ["Participant 43", "Wang Wu", "6"] in [line[:3] for line in lines]
+    head, possible, line = rows(out / "canvas.csv")
+    assert head == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", "03_layer_normalisation"]
+    assert possible == ["    Points Possible", "", "", "", "", "16"] and line == ["lisi", "77", "", "", "", "6"]
+
+
+@needs_linux
+def test_a_report_names_the_mistake_in_the_learners_language_and_shows_nothing_hidden(graded):
+    _, out, results, exam = graded
+    page = (out / "reports" / results["张三"]["report"]).read_text(encoding="utf-8")
+    assert 'id="zh" checked' in page and "ε 加在了根号外面" in page and "ε stands outside the root" in page
+    assert "由老师批改" in page
+    assert 'id="en" checked' in (out / "reports" / results["alice"]["report"]).read_text(encoding="utf-8")
+    assert "还没有写" in (out / "reports" / results["bob"]["report"]).read_text(encoding="utf-8")
+    everything = "".join(path.read_text() for path in out.rglob("*.html")) + (out / "grades.json").read_text()
+    for trials in exam.trials.values():
+        for trial in trials:
+            numbers = [
+                t.double().flatten()[:3]
+                for t in (*trial.case.inputs.values(), *trial.right.results)
+                if isinstance(t, torch.Tensor) and not t.is_meta and t.is_floating_point()
+            ]
+            for number in (float(value) for some in numbers for value in some):
+                assert number == round(number, 2) or f"{number:.4f}" not in everything, trial.case.en
+
+
+@needs_linux
+def test_the_summary_has_a_picture_per_task_and_lists_what_was_not_graded(graded):
+    _, out, *_ = graded
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert (
+        page.count("<svg") == 4 and "layer_norm: 1 of 5 earn everything" in page and "ε stands outside the root" in page
+    )
+    assert "Not graded" in page and "Li Si_42" in page and "=cmd" in page
+    for picture in re.findall(r"<svg.*?</svg>", page, re.S):
+        xml.etree.ElementTree.fromstring(picture)
+
+
+@needs_linux
+def test_nbgraders_own_gradebook_knows_the_scores_and_keeps_marks_given_by_hand(graded, tmp_path):
+    from nbgrader.api import Gradebook
+
+    *_, results, exam = graded
+    for _ in range(2):
+        assert gradebook.write_gradebook([*results.values()], exam, tmp_path / "gradebook.db") == 5
+        with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as book:
+            alice, zhang = (book.find_submission("03_layer_normalisation", name) for name in ("alice", "张三"))
+            assert (alice.score, alice.max_score, alice.needs_manual_grade) == (16, 22, False)
+            assert zhang.code_score == results["张三"]["points"] > 0
+            essay = book.find_grade("why_not_batch_norm", *["03_layer_normalisation"] * 2, "张三")
+            assert essay.manual_score == 5 if essay.manual_score else zhang.needs_manual_grade
+            essay.manual_score, essay.needs_manual_grade = 5, False
+            book.db.commit()
+
+
+# Runs that repeat, stop and go on -------------------------------------------------------------------------------------
+
+
+def judge(*arguments, **options):
+    command_line = [sys.executable, "-m", "normcourse.grade", *map(str, arguments)]
+    return subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True, **options)
+
+
+def written(out):
+    return {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+
+
+@needs_linux
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_files_byte_for_byte_whatever_the_number_of_jobs(graded, tests_of_03, tmp_path):
+    folder, out, *_ = graded
+    for jobs in (1, 3):
+        done = judge(folder, "--out", tmp_path / f"{jobs}", "--tests", tests_of_03, "--seed", 1, "--jobs", jobs)
+        assert done.returncode == 0, done.stderr
+    one, three = written(tmp_path / "1"), written(tmp_path / "3")
+    assert one == three
+    assert one[Path("grades.csv")] == (out / "grades.csv").read_bytes()
+
+
+@needs_linux
+@pytest.mark.slow
+def test_killed_twenty_times_it_goes_on_to_the_same_grades_and_grades_nothing_twice(tests_of_03, tmp_path):
+    folder, chance = tmp_path / "all", random.Random(0)
+    hand_in(folder, **{f"s{i:03}": SOLVED if i % 3 else HALF for i in range(150)})
+    lay_out(folder, "another/course.ipynb")
+    arguments = [folder, "--tests", tests_of_03, "--seed", 5]
+    assert judge(*arguments, "--out", tmp_path / "undisturbed").returncode == 0
+    command_line = [sys.executable, "-m", "normcourse.grade", *map(str, arguments), "--out", tmp_path / "killed"]
+    results, seen = tmp_path / "killed" / "results", {}
+    for _ in range(20):
+        running = subprocess.Popen(command_line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        target = len(seen) + chance.randrange(0, 8)
+        wait_for(lambda: running.poll() is not None or len([*results.glob("*.json")]) >= target, 60)  # noqa: B023
+        time.sleep(chance.random() * 0.2)
+        below = descendants(running.pid)
+        running.send_signal(chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGINT]))
+        assert running.wait(20) != 0, "it was done before it could be killed: hand in more"
+        assert wait_for(lambda: not alive(below)), "processes are left"  # noqa: B023
+        now = {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")}
+        assert now == now | seen, "a submission was graded twice, or lost"
+        seen = now
+    assert judge(*arguments, "--out", tmp_path / "killed").returncode == 0
+    now = {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")}
+    assert now == now | seen
+    kept = {path: content for path, content in written(tmp_path / "killed").items() if not path.name.startswith(".")}
+    assert kept == written(tmp_path / "undisturbed")
+
+
+@needs_linux
+def test_a_run_goes_on_with_its_own_seed_and_tests_only(tests_of_03, tmp_path):
+    first = Run(tmp_path / "out", tests_of_03)
+    assert Run(tmp_path / "out", tests_of_03).seed == first.seed
+    assert Run(tmp_path / "other", tests_of_03).seed != first.seed
+    with pytest.raises(ValueError, match="another seed; give another folder with --out"):
+        Run(tmp_path / "out", tests_of_03, first.seed + 1)
+    with pytest.raises(ValueError, match="other hidden tests"):
+        Run(tmp_path / "out", HIDDEN)
+    with pytest.raises(ValueError, match="the sandbox"):
+        Run(tmp_path / "out", tests_of_03, unsafe=True)
+
+
+# Where it runs --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def ordinary_user():
+    """(prefix of a command line, home folder) that runs as a user without rights; as root only, who can make one."""
+    name = "normcourse-learner"
+    subprocess.run(["useradd", "--no-create-home", "--home-dir", "/tmp", name], check=True, capture_output=True)
+    home = Path(tempfile.mkdtemp(prefix="normcourse-", dir="/tmp"))
+    try:
+        shutil.chown(home, name)
+        # A Python below a folder that only root may enter is shown in a mount namespace of its own.
+        closed = next((p for p in [*Path(sys.base_prefix).parents][::-1] if not p.stat().st_mode & 0o001), None)
+        show = ""
+        if closed:
+            show = f"mkdir {home}/p && mount --bind {sys.base_prefix} {home}/p && mount -t tmpfs -o mode=755 none {closed} && mkdir -p {sys.base_prefix} && mount --move {home}/p {sys.base_prefix} && "
+        yield ["unshare", "--mount", "sh", "-c", f'{show}exec runuser -u {name} -- "$@"', "sh"], home
+    finally:
+        subprocess.run(["userdel", name], check=True, capture_output=True)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@needs_linux
+@pytest.mark.slow
+@pytest.mark.skipif(platform.system() == "Linux" and os.getuid() != 0, reason="this run is by an ordinary user")
+def test_an_ordinary_user_gets_the_same_grades_as_root(tests_of_03):
+    with ordinary_user() as (as_user, home):
+        hand_in(home / "all", solved=SOLVED, half=HALF, root=[IMPORTS, "import os\nos.setuid(0)", HONEST["welford"]])
+        shutil.copytree(tests_of_03, home / "tests")
+        subprocess.run(["chmod", "-R", "a+rX", home], check=True)
+        arguments = [home / "all", "--tests", home / "tests", "--seed", "3", "--out"]
+        python = [sys.executable, "-m", "normcourse.grade"]
+        (home / "by_user").mkdir()
+        subprocess.run(["chmod", "a+rwx", home / "by_user"], check=True)
+        done = subprocess.run(
+            [*as_user, *python, *arguments, home / "by_user"], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert judge(*arguments, home / "by_root").returncode == 0
+        assert written(home / "by_user") == written(home / "by_root")
+        assert (home / "by_user" / "grades.csv").stat().st_uid != 0
+
+
+def test_without_bubblewrap_it_refuses_and_says_what_to_install(tmp_path, monkeypatch, capsys):
+    lay_out(tmp_path, "alice/x.ipynb")
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert command.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "apt-get install bubblewrap" in said and "--unsafe-no-sandbox" in said and "沙箱" in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_linux_it_refuses_and_names_the_system(monkeypatch):
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    with pytest.raises(NoSandbox, match=r"needs Linux \(this is Darwin\)"):
+        Sandbox()
+    monkeypatch.delattr(os, "fork")
+    with pytest.raises(NoSandbox, match="WSL 2"):
+        Sandbox(unsafe=True)
+
+
+@needs_linux
+def test_namespaces_that_the_system_refuses_are_explained(monkeypatch):
+    refuse = lambda private: ["sh", "-c", "echo bwrap: No permissions to create new namespace >&2; exit 1"]  # noqa: E731
+    monkeypatch.setattr(sandbox_module, "bubblewrap", refuse)
+    with pytest.raises(NoSandbox, match=r"(?s)No permissions to create new namespace.*apparmor_restrict"):
+        Sandbox()
+
+
+@pytest.mark.slow
+def test_without_a_sandbox_it_grades_and_the_warning_cannot_be_missed(tests_of_03, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(child, "CELL_SECONDS", 1.0)
+    hangs = [IMPORTS, HONEST["welford"], "import time; time.sleep(1000)"]
+    hand_in(tmp_path / "all", solved=SOLVED, half=HALF, hangs=hangs)
+    arguments = [tmp_path / "all", "--tests", tests_of_03, "--out", tmp_path / "out", "--unsafe-no-sandbox"]
+    assert command.main([*map(str, arguments)]) == 0
+    said = capsys.readouterr().err
+    assert said.count("NO SANDBOX!") == 2 and said.count("没有沙箱") == 2
+    assert "Graded without a sandbox" in (tmp_path / "out" / "index.html").read_text()
+    assert [line[5] for line in rows(tmp_path / "out" / "grades.csv")[1:]] == ["6", "3", "16"]
+
+
+@needs_linux
+@pytest.mark.slow
+def test_the_samples_are_graded_by_the_command_in_the_readme(tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "make grade" in readme
+    recipe = re.search(r"^grade:.*\n(?:\t.*\n)+", (ROOT / "Makefile").read_text(), re.M)[0]
+    assert "tests/samples" in (ROOT / "Makefile").read_text() and "normcourse.grade" in recipe
+    assert judge("tests/samples", "--out", tmp_path / "out", "--seed", 1).returncode == 0
+    lines = [line[:2] + line[4:7] for line in rows(tmp_path / "out" / "grades.csv")[1:]]
+    assert [line[2] for line in lines] == ["graded"] * 3
+    points = [float(line[3]) / float(line[4]) for line in lines]
+    assert max(points) == 1 and min(points) < 0.5 and 0.2 < sorted(points)[1] < 1
+
+
+def test_the_samples_are_of_the_exercises_that_are_handed_out():
+    for path in (ROOT / "tests" / "samples").rglob("*.ipynb"):
+        sample = notebook.read(path.read_bytes())
+        [released] = [p for p in (ROOT / "exercises").rglob("*.ipynb") if p.stem in path.name]
+        names = [cell.name for cell in notebook.read(released.read_bytes()) if cell.name]
+        assert [cell.name for cell in sample if cell.name] == names, path
+
+
+def test_importing_the_judges_command_stays_light():
+    code = "import sys, normcourse.grade.__main__, normcourse.grade.sandbox; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
