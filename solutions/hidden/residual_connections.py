@@ -51,8 +51,9 @@ def _stack(
     before=None,
     outer=None,
     after=None,
+    after_plain=True,
     detach=False,
-    backwards=False,
+    blocks=slice(None),
     transposed=False,
     loss=lambda out, direction: (out * direction).sum(),
     give=lambda gradient: gradient,
@@ -65,7 +66,7 @@ def _stack(
         if wiring in ("first", "whole") and not residual:
             wiring = "none"
         h = x
-        for first, second in list(zip(weights_in, weights_out))[:: -1 if backwards else 1]:
+        for first, second in list(zip(weights_in, weights_out))[blocks]:
             read = before(h) if before else h
             branch = read @ first if transposed else read @ first.T
             branch = inner(branch)
@@ -73,7 +74,7 @@ def _stack(
             branch = outer(branch) if outer else branch
             carried = {"each": h, "first": x}.get(wiring, 0.0)
             h = (carried.detach() if detach and residual else carried) + branch
-            h = after(h) if after else h
+            h = after(h) if after and (residual or after_plain) else h
         h = h + x if wiring == "whole" else h
         (gradient,) = torch.autograd.grad(loss(h, direction), x)
         return give(gradient)
@@ -111,10 +112,13 @@ INPUT_GRADIENT = Task(
             "Every block adds the first input x; it should add its own input h.",
         ),
         Mistake(_stack(inner=_same), "分支里没有 ReLU。", "The branch has no ReLU."),
-        Mistake(
-            _stack(after=torch.relu),
-            "相加之后又做了一次 ReLU，连主干上的梯度也挡住了。这里的块是 h + f(h)，主干上没有 ReLU。",
-            "There is a ReLU after the sum, where it blocks the stream as well. The block is h + f(h), with no ReLU on the stream.",
+        *(
+            Mistake(
+                _stack(after=torch.relu, after_plain=after_plain),
+                "相加之后又做了一次 ReLU，连主干上的梯度也挡住了。这里的块是 h + f(h)，主干上没有 ReLU。",
+                "There is a ReLU after the sum, where it blocks the stream as well. The block is h + f(h), with no ReLU on the stream.",
+            )
+            for after_plain in (False, True)
         ),
         Mistake(
             _stack(outer=torch.relu),
@@ -137,9 +141,14 @@ INPUT_GRADIENT = Task(
             "A transpose is missing: weights have shape (outputs, inputs), so it is h @ W.T.",
         ),
         Mistake(
-            _stack(backwards=True),
+            _stack(blocks=slice(None, None, -1)),
             "块的次序反了：输入先经过 weights_in[0]。",
             "The blocks are in reverse order: the input meets weights_in[0] first.",
+        ),
+        Mistake(
+            _stack(blocks=slice(-1)),
+            "少了最后一块。",
+            "The last block is left out.",
         ),
         Mistake(
             _stack(detach=True),
@@ -194,11 +203,11 @@ def residual_block_backward_cases(g):
 
 
 def _block(
-    skip=True,
+    skip=lambda dy, x: dy,
     branch=True,
     mask="inside",
     turned=False,
-    swapped=False,
+    give=lambda dx, dW1, dW2: (dx, dW1, dW2),
     active=True,
     through=True,
     mask_on_weights=True,
@@ -211,13 +220,14 @@ def _block(
         inside = x @ W1.T
         hidden = inside.clamp(min=0) if active else inside
         back = dy @ W2.T if turned else dy @ W2
-        where = {"inside": inside > 0, "back": back > 0, "none": torch.ones_like(inside)}
-        where = where | ({"x": x > 0, "dy": dy > 0} if x.shape == inside.shape else {})
-        masked = back * where[mask]
-        dx = (dy if skip else 0.0) + ((masked @ W1.T if turned else masked @ W1) if branch else 0.0)
+        open_at = {"inside": inside, "back": back, "x": x}.get(mask, torch.ones_like(inside)) > 0
+        masked = back * open_at
+        reached = masked @ W1.T if turned else masked @ W1
+        reached = reached * (x > 0) if mask == "end" else reached
+        dx = skip(dy, x) + (reached if branch else 0.0)
         inner = masked if mask_on_weights else back
         if not through:
-            inner = dy * where[mask]
+            inner = dy * open_at
 
         def outer(left, right):
             if rows is None:
@@ -225,8 +235,7 @@ def _block(
             product = left.T @ right if rows is None or left.dim() == 2 else (left.mT @ right).sum(0)
             return product / len(left) if mean else product
 
-        dW1, dW2 = outer(inner, x), outer(dy, hidden)
-        return dx, *((dW1.T, dW2.T) if swapped else (dW1, dW2))
+        return give(dx, outer(inner, x), outer(dy, hidden))
 
     return wrong
 
@@ -237,9 +246,19 @@ RESIDUAL_BLOCK_BACKWARD = Task(
     residual_block_backward_cases,
     (
         Mistake(
-            _block(skip=False),
+            _block(skip=lambda dy, x: 0.0),
             "dx 里没有跳跃连接的那一份：dy 本身也要原样加进去。",
             "The skip is missing from dx: dy itself has to be added, unchanged.",
+        ),
+        Mistake(
+            _block(skip=lambda dy, x: 1.0),
+            "跳跃连接的导数是 1，它要乘 dy：dx 里加的是 dy，不是 1。",
+            "The derivative of the skip is 1, and it multiplies dy: add dy to dx, not 1.",
+        ),
+        Mistake(
+            _block(skip=lambda dy, x: x),
+            "dx 里加的是 x：顺着跳跃连接回来的是 dy。",
+            "You add x to dx; what comes back along the skip is dy.",
         ),
         Mistake(
             _block(branch=False),
@@ -251,10 +270,13 @@ RESIDUAL_BLOCK_BACKWARD = Task(
             "没有乘 ReLU 的导数：W1 x ≤ 0 的地方梯度是 0。",
             "The slope of ReLU is missing: where W1 x ≤ 0 the gradient is 0.",
         ),
-        Mistake(
-            _block(mask="x"),
-            "ReLU 的导数，你看的是 x 的符号：ReLU 作用在 W1 x 上，要看 W1 x 的符号。",
-            "ReLU's slope follows the sign of x; ReLU acts on W1 x, so take the sign of that.",
+        *(
+            Mistake(
+                _block(mask=mask),
+                "ReLU 的导数，你看的是 x 的符号：ReLU 作用在 W1 x 上，要看 W1 x 的符号。",
+                "ReLU's slope follows the sign of x; ReLU acts on W1 x, so take the sign of that.",
+            )
+            for mask in ("x", "end")
         ),
         Mistake(
             _block(mask="back"),
@@ -272,9 +294,19 @@ RESIDUAL_BLOCK_BACKWARD = Task(
             "The matrices are transposed once too often: the forward pass is h @ W.T, so the gradient comes back as dy @ W.",
         ),
         Mistake(
-            _block(swapped=True),
+            _block(give=lambda dx, dW1, dW2: (dx, dW1.T, dW2.T)),
             "dW1 和 dW2 转置了：它们的形状要和 W1、W2 相同。",
             "dW1 and dW2 are transposed; they should have the shapes of W1 and W2.",
+        ),
+        Mistake(
+            _block(give=lambda dx, dW1, dW2: (dx, dW2, dW1)),
+            "结果的次序不对：应为 dx、dW1、dW2。",
+            "The results are in the wrong order: return dx, dW1, dW2.",
+        ),
+        Mistake(
+            lambda dy, x, W1, W2: _block()(x, dy, W1, W2),
+            "dy 和 x 对调了：第一个参数是 dy。",
+            "dy and x are exchanged: dy is the first argument.",
         ),
         Mistake(
             _block(active=False),
@@ -445,7 +477,15 @@ def path_shares_cases(g):
     yield Case("分支关着，χ = 0", "shut branches, χ = 0", {"depth": 5, "chi": 0.0})
 
 
-def _shares(p=lambda chi: chi / (1 + chi), how="log", count=True, normalise=True, reverse=False, dtype=torch.float64):
+def _shares(
+    p=lambda chi: chi / (1 + chi),
+    how="log",
+    count=True,
+    normalise=True,
+    give=lambda shares: shares,
+    plus=1,
+    dtype=torch.float64,
+):
     def wrong(depth, chi):
         q = p(chi)
         k = torch.arange(depth + 1).to(dtype)
@@ -453,18 +493,38 @@ def _shares(p=lambda chi: chi / (1 + chi), how="log", count=True, normalise=True
             shares = [math.comb(depth, i) * q**i * (1 - q) ** (depth - i) for i in range(depth + 1)]
             return torch.tensor(shares, dtype=dtype)
         n = torch.tensor(float(depth), dtype=dtype)
-        ways = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1) if count else torch.zeros_like(k)
+        ways = torch.lgamma(n + plus) - torch.lgamma(k + plus) - torch.lgamma(n - k + plus)
+        ways = ways if count else torch.zeros_like(k)
         if not normalise:
             shares = torch.exp(ways + torch.xlogy(k, torch.tensor(chi, dtype=dtype)))
         elif how == "plain":
             shares = ways.exp() * q**k * (1 - q) ** (n - k)
+        elif how == "odds":
+            chi = torch.tensor(chi, dtype=dtype)
+            shares = torch.exp(ways + torch.xlogy(k, chi) - n * torch.log1p(chi))
         elif how == "careless":
             odds = torch.tensor([q, 1 - q], dtype=dtype).log()
             shares = torch.exp(ways + k * odds[0] + (n - k) * odds[1])
         else:
             odds = torch.tensor([q, 1 - q], dtype=dtype)
             shares = torch.exp(ways + torch.xlogy(k, odds[0]) + torch.xlogy(n - k, odds[1]))
-        return shares.flip(0) if reverse else shares
+        return give(shares)
+
+    return wrong
+
+
+def _fractions(depth, chi):
+    return [math.comb(depth, k) * chi**k / (1 + chi) ** depth for k in range(depth + 1)]
+
+
+def _numbers(plus=1):
+    """In plain numbers, through math.log and math.lgamma, which raise where torch says inf."""
+
+    def wrong(depth, chi):
+        logs = [math.lgamma(k + plus) for k in range(depth + 1)]
+        total = depth * math.log(1 + chi)
+        pairs = zip(logs, logs[::-1])
+        return [math.exp(logs[-1] - a - b + k * math.log(chi) - total) for k, (a, b) in enumerate(pairs)]
 
     return wrong
 
@@ -509,16 +569,36 @@ PATH_SHARES = Task(
             "This has √χ; the shares are of the squared gradient, which a branch multiplies by χ.",
         ),
         Mistake(
-            _shares(reverse=True),
+            _shares(give=lambda shares: shares.flip(0)),
             "次序反了：第 k 个数属于恰好经过 k 个分支的路径。",
             "The order is reversed: entry k belongs to the paths through exactly k branches.",
         ),
-        Mistake(_shares(how="numbers"), *OVERFLOW),
-        Mistake(_shares(how="plain"), *OVERFLOW),
         Mistake(
-            _shares(dtype=torch.float32),
-            "在 fp32 里算 lgamma：3000 层时它大约是 21000，fp32 剩下的位数不够。用 fp64。",
-            "lgamma in fp32: at 3000 layers it is about 21000, which leaves fp32 too few digits. Use fp64.",
+            _shares(give=torch.sqrt),
+            "份额多开了一次根号：它们说的就是梯度的平方。",
+            "There is a root too many: the shares are of the squared gradient itself.",
+        ),
+        *(
+            Mistake(
+                wrong,
+                "差了 1：n 的阶乘的对数是 lgamma(n + 1)，不是 lgamma(n)。",
+                "Off by one: the logarithm of n factorial is lgamma(n + 1), not lgamma(n).",
+            )
+            for wrong in (_shares(plus=0), _numbers(plus=0))
+        ),
+        *(Mistake(wrong, *OVERFLOW) for wrong in (_shares(how="numbers"), _shares(how="plain"), _fractions)),
+        *(
+            Mistake(
+                _shares(how=how, dtype=torch.float32),
+                "在 fp32 里算 lgamma：3000 层时它大约是 21000，fp32 剩下的位数不够。用 fp64。",
+                "lgamma in fp32: at 3000 layers it is about 21000, which leaves fp32 too few digits. Use fp64.",
+            )
+            for how in ("log", "odds")
+        ),
+        Mistake(
+            _numbers(),
+            "χ = 0 时 math.log(0) 会出错：单独处理这种情形，或者用 torch.xlogy，它规定 0 · log 0 = 0。",
+            "At χ = 0, math.log(0) is an error. Treat χ = 0 separately, or use torch.xlogy, which takes 0 · log 0 as 0.",
         ),
         Mistake(
             _shares(how="careless"),

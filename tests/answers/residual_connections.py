@@ -63,6 +63,27 @@ def relu_on_the_stream(x, weights_in, weights_out, direction, residual=True):
     )
 
 
+@mutant("input_gradient", "after the sum")
+def the_original_resnet(x, weights_in, weights_out, direction, residual=True):
+    return gradient(
+        x,
+        weights_in,
+        weights_out,
+        direction,
+        lambda h, W1, W2: (h + branch(h, W1, W2)).relu() if residual else branch(h, W1, W2),
+    )
+
+
+@mutant("input_gradient", "last block is left out")
+def stops_before_the_last(x, weights_in, weights_out, direction, residual=True):
+    leaf = x.clone().requires_grad_()
+    h = leaf
+    for i in range(len(weights_in) - 1):
+        f = branch(h, weights_in[i], weights_out[i])
+        h = h + f if residual else f
+    return torch.autograd.grad((h * direction).sum(), leaf)[0]
+
+
 @mutant("input_gradient", "one ReLU too many")
 def relu_twice(x, weights_in, weights_out, direction, residual=True):
     return gradient(
@@ -260,6 +281,37 @@ def parts(dy, x, W1, W2):
 def no_skip(dy, x, W1, W2):
     g, rows, z, dz = parts(dy, x, W1, W2)
     return (dz @ W1).view_as(x), dz.T @ rows, g.T @ z.relu()
+
+
+@mutant("residual_block_backward", "not 1")
+def one_for_the_skip(dy, x, W1, W2):
+    g, rows, z, dz = parts(dy, x, W1, W2)
+    return (1 + dz @ W1).view_as(x), dz.T @ rows, g.T @ z.relu()
+
+
+@mutant("residual_block_backward", "You add x to dx")
+def x_for_the_skip(dy, x, W1, W2):
+    g, rows, z, dz = parts(dy, x, W1, W2)
+    return x + (dz @ W1).view_as(x), dz.T @ rows, g.T @ z.relu()
+
+
+@mutant("residual_block_backward", "sign of x")
+def mask_at_the_end(dy, x, W1, W2):
+    g, rows, z, _ = parts(dy, x, W1, W2)
+    dz = g @ W2
+    return (g + (dz @ W1) * (rows > 0)).view_as(x), dz.T @ rows, g.T @ z.relu()
+
+
+@mutant("residual_block_backward", "wrong order")
+def dW2_first(dy, x, W1, W2):
+    g, rows, z, dz = parts(dy, x, W1, W2)
+    return (g + dz @ W1).view_as(x), g.T @ z.relu(), dz.T @ rows
+
+
+@mutant("residual_block_backward", "dy and x are exchanged")
+def arguments_exchanged(x, dy, W1, W2):
+    g, rows, z, dz = parts(dy, x, W1, W2)
+    return (g + dz @ W1).view_as(x), dz.T @ rows, g.T @ z.relu()
 
 
 @mutant("residual_block_backward", "share of the skip only")
@@ -634,7 +686,41 @@ def log_of_zero(depth, chi):
     return torch.exp(ways + k * p.log() + (k[-1] - k) * (1 - p).log())
 
 
-@mutant("path_shares", "math domain error")
+@mutant("path_shares", "lgamma in fp32")
+def lgamma_of_integers(depth, chi):
+    k, chi = torch.arange(depth + 1), torch.tensor(chi)
+    ways = torch.lgamma(k[-1] + 1) - torch.lgamma(k + 1) - torch.lgamma(depth - k + 1)
+    return torch.exp(ways + torch.xlogy(k, chi) - depth * torch.log1p(chi))
+
+
+@mutant("path_shares", "Off by one")
+def lgamma_of_n(depth, chi):
+    k, n = torch.arange(depth + 1).double(), torch.tensor(depth).double()
+    ways = n.lgamma() - k.lgamma() - (n - k).lgamma()
+    return torch.exp(ways + torch.xlogy(k, torch.tensor(chi, dtype=torch.float64)) - n * math.log1p(chi))
+
+
+@mutant("path_shares", "Off by one")
+def lgamma_of_n_in_numbers(depth, chi):
+    def choose(k):
+        return math.lgamma(depth) - math.lgamma(k) - math.lgamma(depth - k)
+
+    return [math.exp(choose(k) + (k * math.log(chi) if k else 0) - depth * math.log1p(chi)) for k in range(depth + 1)]
+
+
+@mutant("path_shares", "a root too many")
+def of_the_norm(depth, chi):
+    return logs(depth, chi) ** 0.5
+
+
+@mutant("path_shares", "Out of range")
+def as_in_the_formula(depth, chi):
+    return torch.tensor(
+        [math.comb(depth, k) * chi**k / (1 + chi) ** depth for k in range(depth + 1)], dtype=torch.float64
+    )
+
+
+@mutant("path_shares", "math.log(0)")
 def math_log_of_zero(depth, chi):
     lg, total = math.lgamma, depth * math.log(1 + chi)
     return [
