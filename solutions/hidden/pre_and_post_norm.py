@@ -121,6 +121,16 @@ WIRE = Task(
             "In Res-Post-Norm the norm is at the exit of the branch, not at its entrance.",
         ),
         Mistake(
+            _wire(res_post_norm=lambda x, f, norm, out: norm(f(x))),
+            "Res-Post-Norm 里没有跳跃连接：缺了 x +。",
+            "Res-Post-Norm has lost its skip: x + is missing.",
+        ),
+        Mistake(
+            _wire(peri_norm=lambda x, f, norm, out: out(f(norm(x)))),
+            "双侧归一化里没有跳跃连接：缺了 x +。",
+            "Peri-Norm has lost its skip: x + is missing.",
+        ),
+        Mistake(
             _wire(peri_norm=lambda x, f, norm, out: x + norm(f(out(x)))),
             "双侧归一化的两个 norm 对调了：norm 在分支入口，norm_out 在出口。",
             "The two norms of Peri-Norm are exchanged: norm is at the entrance of the branch, norm_out at its exit.",
@@ -197,6 +207,10 @@ def _skip_past_norm1(x, attention, feed_forward, norm1, norm2):
     return norm2(middle + feed_forward(norm1(middle)))
 
 
+def _branch_from_the_input(x, attention, feed_forward, norm1, norm2):
+    return norm2(norm1(x + attention(x)) + feed_forward(x))
+
+
 def _norms_exchanged(x, attention, feed_forward, norm1, norm2):
     middle = norm2(x + attention(x))
     return norm1(middle + feed_forward(middle))
@@ -255,6 +269,11 @@ POST_LN_BLOCK = Task(
             _skip_past_norm1,
             "第二个跳跃连接绕过了 norm1：前馈分支和它的跳跃连接，读的都应当是归一化之后的结果。",
             "The second skip goes past norm1; the feed-forward branch and its skip should both read the normalised sum.",
+        ),
+        Mistake(
+            _branch_from_the_input,
+            "前馈分支读的还是最初的 x：应当读前一半的输出。",
+            "The feed-forward branch still reads the first x; it should read what the first half returns.",
         ),
         Mistake(
             _norms_exchanged,
@@ -320,11 +339,23 @@ def loss_curve_cases(g):
     yield case("6 层，前置归一化", "6 layers, Pre-Norm", "pre_norm", 6, 8, 5, 0.1, 4)
 
 
+def _layer_norm(h, eps=1e-5):
+    return F.layer_norm(h, h.shape[-1:], eps=eps)
+
+
 def _train(
-    sign=-1.0, end=("pre_norm",), keep=False, first=0, extra=1, total=False, only_last=False, branch=None, **changed
+    sign=-1.0,
+    end=("pre_norm",),
+    keep=False,
+    first=0,
+    extra=1,
+    loss_of=F.mse_loss,
+    only_last=False,
+    branch=lambda h, w: torch.tanh(h) @ w.T,
+    norm=_layer_norm,
+    **changed,
 ):
     """Gradient descent with mistakes to switch on."""
-    branch = branch or (lambda h, w: torch.tanh(h) @ w.T)
 
     def wrong(placement, weights, x, targets, learning_rate, steps):
         weights = [w.detach().clone().requires_grad_() for w in weights]
@@ -332,10 +363,9 @@ def _train(
         for _ in range(steps + 1):
             h = x
             for w in weights:
-                f, norm = (lambda h, w=w: branch(h, w)), (lambda h: F.layer_norm(h, h.shape[-1:]))
+                f = lambda h, w=w: branch(h, w)  # noqa: E731
                 h = (FORMULAS | changed)[placement](h.detach() if only_last else h, f, norm, None)
-            h = F.layer_norm(h, h.shape[-1:]) if placement in end else h
-            loss = (h - targets).square().sum() / (1 if total else h.numel())
+            loss = loss_of(norm(h) if placement in end else h, targets)
             losses.append(loss.item())
             slopes = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
             sums = [old + new if keep else new for old, new in zip(sums, slopes)]
@@ -344,6 +374,11 @@ def _train(
 
     return wrong
 
+
+WITHOUT_SKIP = {
+    "post_norm": lambda x, f, norm, out: norm(f(x)),
+    "pre_norm": lambda x, f, norm, out: f(norm(x)),
+}
 
 LOSS_CURVE = Task(
     "loss_curve",
@@ -381,9 +416,37 @@ LOSS_CURVE = Task(
             "The wrong direction: to descend, subtract the learning rate times the gradient.",
         ),
         Mistake(
-            _train(total=True),
+            _train(loss_of=lambda y, targets: (y - targets).square().sum()),
             "损失是所有元素的平均，你用了求和。",
             "The loss is the mean over all entries; yours is their sum.",
+        ),
+        Mistake(
+            _train(loss_of=lambda y, targets: F.mse_loss(y, targets) / 2),
+            "损失前面多了 ½：只取平方的平均。",
+            "There is a factor ½ in your loss; take the mean of the squares alone.",
+        ),
+        Mistake(
+            _train(branch=lambda h, w: torch.relu(h) @ w.T),
+            "激活函数是 tanh，你用了 ReLU。",
+            "The activation function is tanh; yours is ReLU.",
+        ),
+        Mistake(
+            _train(norm=lambda h: _layer_norm(h, 1e-6)),
+            "ε 用了 10⁻⁶：这里是 torch 的默认值 10⁻⁵。",
+            "Your ε is 10⁻⁶; here it is torch's default, 10⁻⁵.",
+        ),
+        Mistake(
+            _train(norm=lambda h: h),
+            "哪里都没有归一化。",
+            "There is no norm anywhere.",
+        ),
+        *(
+            Mistake(
+                _train(**changed),
+                "少了跳跃连接：每一层都要把 h 加到分支的输出上。",
+                "A skip is missing: every layer adds h to the output of its branch.",
+            )
+            for changed in (WITHOUT_SKIP, *({name: formula} for name, formula in WITHOUT_SKIP.items()))
         ),
         Mistake(
             _train(only_last=True),
@@ -441,15 +504,15 @@ def warmup_rate_cases(g):
     yield case("没有预热", "without warm-up", 20, 256, 0)
 
 
-def _rate(after=1, width=-0.5, rise=-1.5, fall=-0.5, pick=min, rise_after=None, constant=False):
+def _rate(after=1, width=-0.5, rise=-1.5, fall=-0.5, pick=min, rise_after=None, constant=False, longer=0, without=None):
     """The schedule with mistakes to switch on."""
 
     def wrong(step, hidden_size, warmup):
         t, up = step + after, step + (after if rise_after is None else rise_after)
         if not warmup:
-            return hidden_size**width * t**fall
+            return hidden_size**width * (t**fall if without is None else without)
         down = warmup**-0.5 if constant else t**fall
-        return hidden_size**width * pick(down, up * warmup**rise)
+        return hidden_size**width * pick(down, up * (warmup + longer) ** rise)
 
     return wrong
 
@@ -508,6 +571,16 @@ WARMUP_RATE = Task(
             "The term of the warm-up is t · w^(−3/2); yours has w^(−1/2).",
         ),
         Mistake(
+            _rate(rise=1.5),
+            "w 的指数是 −3/2，你用了 +3/2：那一项太大，从来不会被取到。",
+            "The exponent of w is −3/2; yours is +3/2, which makes the term so large that it never counts.",
+        ),
+        Mistake(
+            _rate(longer=1),
+            "你用了 w + 1：公式里是 w 本身，w = 0 要单独处理。",
+            "Yours has w + 1; the formula has w itself, and w = 0 needs a case of its own.",
+        ),
+        Mistake(
             _rate(rise=-1.0),
             "预热那一项是 t · w^(−3/2)，你用了 t / w：那样升到的不是 1/√w，两段接不上。",
             "The term of the warm-up is t · w^(−3/2); yours is t / w, which does not meet the other term at 1/√w.",
@@ -521,6 +594,16 @@ WARMUP_RATE = Task(
             _rate(fall=-1.0),
             "预热之后按 1/t 下降：应为 1/√t。",
             "After the warm-up your rate falls like 1/t; it should be 1/√t.",
+        ),
+        Mistake(
+            _rate(without=0.0),
+            "warmup = 0 时学习率不是 0：没有预热，只剩下降的一项。",
+            "With warmup = 0 the rate is not 0: without a warm-up the falling term is all there is.",
+        ),
+        Mistake(
+            _rate(without=1.0),
+            "warmup = 0 时你的学习率是常数：没有预热，也要按 1/√t 下降。",
+            "With warmup = 0 your rate is constant; without a warm-up, too, it falls like 1/√t.",
         ),
         Mistake(
             _no_case_without_warmup,
@@ -622,6 +705,21 @@ IDENTITY_PATH = Task(
             _accounts(part=lambda whole, skips: (whole, whole + skips)),
             "第二个结果里还留着第一次的梯度：.grad 会累加，第二次之前要清零，或者用 torch.autograd.grad。",
             "The second result still contains the first: .grad accumulates. Clear it in between, or use torch.autograd.grad.",
+        ),
+        Mistake(
+            _accounts(part=lambda whole, skips: (whole + skips, whole + skips)),
+            "两个结果是同一个 .grad，两次 backward 的梯度都加在里面。用 torch.autograd.grad，或者每次都从 x 的新副本开始。",
+            "Both results are the same .grad, in which the gradients of the two backward passes add up. Use torch.autograd.grad, or a fresh copy of x each time.",
+        ),
+        Mistake(
+            lambda x, branches, norm, dy: (_accounts()(x, branches, norm, dy)[0], dy),
+            "第二个结果就是 dy：在前置归一化里是这样；这里的跳跃连接也经过 norm，每个 norm 都会改变它。",
+            "The second result is dy itself. That is so in Pre-Norm; here the skips go through the norms, and each of them changes it.",
+        ),
+        Mistake(
+            lambda x, branches, norm, dy: _accounts()(x, branches[::-1], norm, dy),
+            "分支的次序反了：x 先经过 branches[0]。",
+            "The branches are in reverse order: x meets branches[0] first.",
         ),
         Mistake(
             _accounts(join=FORMULAS["pre_norm"], cut=lambda h, f, norm: h + f(norm(h)).detach()),

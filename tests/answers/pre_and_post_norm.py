@@ -71,6 +71,16 @@ def res_post_is_pre(placement, x, f, norm, norm_out=None):
     return x + f(norm(x)) if placement == "res_post_norm" else others(placement, x, f, norm, norm_out)
 
 
+@mutant("wire", "Res-Post-Norm has lost its skip")
+def res_post_without_skip(placement, x, f, norm, norm_out=None):
+    return norm(f(x)) if placement == "res_post_norm" else others(placement, x, f, norm, norm_out)
+
+
+@mutant("wire", "Peri-Norm has lost its skip")
+def peri_without_skip(placement, x, f, norm, norm_out=None):
+    return norm_out(f(norm(x))) if placement == "peri_norm" else others(placement, x, f, norm, norm_out)
+
+
 @mutant("wire", "two norms of Peri-Norm are exchanged")
 def peri_norms_exchanged(placement, x, f, norm, norm_out=None):
     return x + norm(f(norm_out(x))) if placement == "peri_norm" else others(placement, x, f, norm, norm_out)
@@ -208,6 +218,13 @@ def second_skip_from_x(x, attention, feed_forward, norm1, norm2):
 def second_skip_past_norm1(x, attention, feed_forward, norm1, norm2):
     x = attention(x) + x
     return norm2(feed_forward(norm1(x)) + x)
+
+
+@mutant("post_ln_block", "still reads the first x")
+def feed_forward_reads_the_old_x(x, attention, feed_forward, norm1, norm2):
+    h = attention(x).add(x)
+    h = norm1(h)
+    return norm2(h.add(feed_forward(x)))
 
 
 @mutant("post_ln_block", "norms are exchanged")
@@ -385,6 +402,56 @@ def climbs(placement, weights, x, targets, rate, steps):
 @mutant("loss_curve", "their sum")
 def summed_loss(placement, weights, x, targets, rate, steps):
     return descend(forward, placement, weights, x, targets, rate, steps, lambda y, t: F.mse_loss(y, t, reduction="sum"))
+
+
+@mutant("loss_curve", "factor ½")
+def half_the_loss(placement, weights, x, targets, rate, steps):
+    half = lambda y, t: 0.5 * ((y - t) ** 2).mean()  # noqa: E731
+    return descend(forward, placement, weights, x, targets, rate, steps, half)
+
+
+def network_of(activation=torch.tanh, norm=plain_norm, skip=("pre_norm", "post_norm")):
+    def network(placement, weights, h):
+        for w in weights:
+            carried = h if placement in skip else 0
+            h = carried + activation(norm(h)) @ w.T if placement == "pre_norm" else norm(carried + activation(h) @ w.T)
+        return norm(h) if placement == "pre_norm" else h
+
+    return network
+
+
+@mutant("loss_curve", "yours is ReLU")
+def with_relu(placement, weights, x, targets, rate, steps):
+    return descend(network_of(torch.relu), placement, weights, x, targets, rate, steps)
+
+
+@mutant("loss_curve", "ε is 10⁻⁶")
+def smaller_eps(placement, weights, x, targets, rate, steps):
+    def norm(h):
+        centred = h - h.mean(-1, keepdim=True)
+        return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+
+    return descend(network_of(norm=norm), placement, weights, x, targets, rate, steps)
+
+
+@mutant("loss_curve", "no norm anywhere")
+def not_normalised(placement, weights, x, targets, rate, steps):
+    return descend(network_of(norm=torch.clone), placement, weights, x, targets, rate, steps)
+
+
+@mutant("loss_curve", "A skip is missing")
+def without_skips(placement, weights, x, targets, rate, steps):
+    return descend(network_of(skip=()), placement, weights, x, targets, rate, steps)
+
+
+@mutant("loss_curve", "A skip is missing")
+def without_skips_in_post(placement, weights, x, targets, rate, steps):
+    return descend(network_of(skip=("pre_norm",)), placement, weights, x, targets, rate, steps)
+
+
+@mutant("loss_curve", "A skip is missing")
+def without_skips_in_pre(placement, weights, x, targets, rate, steps):
+    return descend(network_of(skip=("post_norm",)), placement, weights, x, targets, rate, steps)
 
 
 @mutant("loss_curve", "Only the last layer learns")
@@ -578,6 +645,26 @@ def wrong_exponent(step, hidden_size, warmup):
     return hidden_size**-0.5 * (min(t**-0.5, t * warmup**-0.5) if warmup else t**-0.5)
 
 
+@mutant("warmup_rate", "never counts")
+def positive_exponent(step, hidden_size, warmup):
+    t = step + 1
+    return hidden_size**-0.5 * (min(t**-0.5, t * warmup**1.5) if warmup else t**-0.5)
+
+
+@mutant("warmup_rate", "Yours has w + 1")
+def one_added_to_the_warmup(step, hidden_size, warmup):
+    t = step + 1
+    return hidden_size**-0.5 * min(t**-0.5, t * (warmup + 1) ** -1.5)
+
+
+@mutant("warmup_rate", "rate is constant")
+def constant_without_warmup(step, hidden_size, warmup):
+    if warmup == 0:
+        return 1 / math.sqrt(hidden_size)
+    t = step + 1
+    return min(1 / math.sqrt(t), t / warmup**1.5) / math.sqrt(hidden_size)
+
+
 @mutant("warmup_rate", "does not meet")
 def rises_to_one(step, hidden_size, warmup):
     t = step + 1
@@ -609,7 +696,7 @@ def only_the_fall_shifted(step, hidden_size, warmup):
     return hidden_size**-0.5 * (min(fall, step * warmup**-1.5) if warmup else fall)
 
 
-@mutant("warmup_rate")
+@mutant("warmup_rate", "the rate is not 0")
 def nothing_without_warmup(step, hidden_size, warmup):
     t = step + 1
     return hidden_size**-0.5 * min(t**-0.5, t * warmup**-1.5) if warmup else 0.0
@@ -703,6 +790,31 @@ def grad_not_cleared(x, branches, norm, dy):
         h.backward(dy)
         found.append(start.grad.clone())
     return found
+
+
+@mutant("identity_path", "the same .grad")
+def grad_twice_without_a_copy(x, branches, norm, dy):
+    start = x.clone().requires_grad_()
+    h = start
+    for f in branches:
+        h = norm(h + f(h))
+    h.backward(dy)
+    whole = start.grad
+    h = start
+    for f in branches:
+        h = norm(h + f(h).detach())
+    h.backward(dy)
+    return whole, start.grad
+
+
+@mutant("identity_path", "dy itself. That is so")
+def skips_unchanged(x, branches, norm, dy):
+    return both(x, branches, norm, dy)[0], dy.clone()
+
+
+@mutant("identity_path", "reverse order")
+def last_branch_first(x, branches, norm, dy):
+    return both(x, list(reversed(branches)), norm, dy)
 
 
 @mutant("identity_path", "Pre-Norm network")
