@@ -11,6 +11,7 @@
     explore    sliders over an experiment
     fused      Triton kernels: norms, and norms with the addition before them, in one launch
     check      the exercises' checks
+    grade      the judge, for instructors: python -m normcourse.grade
     i18n       two languages
     record     the runs too long for a notebook
 
@@ -25,6 +26,7 @@ __all__ = [
     "data",
     "explore",
     "fused",
+    "grade",
     "i18n",
     "measure",
     "models",

@@ -117,7 +117,9 @@ def test_the_readme_shows_the_two_commands_and_a_picture_in_both_languages():
 
 
 def test_nothing_committed_names_a_path_of_the_machine_it_was_made_on():
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    files = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
     for name in files:
         if name.endswith((".py", ".md", ".ipynb", ".toml", ".txt", ".yml", ".csv", ".sh")) and not name.startswith(
             "normcourse/data/text"
