@@ -169,6 +169,6 @@ def test_a_learner_writes_a_wrong_layer_norm_reads_why_and_mends_it(lab, artefac
         assert "方差除以了 d − 1" in words and words.count("✗") >= 5 and "Traceback" not in words
         page.locator(".widget-toggle-button:has-text('English')").first.click()
         write(MENDED)
-        cell, words = report("All 9 cases pass.")
+        cell, words = report("All 10 cases pass.")
         opened.screenshot(artefacts / "check_passes.png", of=cell)
         assert "✗" not in words and "全部通过" not in words

@@ -7,8 +7,13 @@ import torch.nn.functional as F
 
 from normcourse.check import Case, Mistake, Task
 
-BUILT_IN = ("layer_norm", "native_layer_norm", "group_norm", "batch_norm", "instance_norm", "rms_norm", "normalize")
-DIFFERENTIATION = ("backward", "grad", "vjp", "jvp", "jacobian", "jacrev", "jacfwd")
+BUILT_IN = (
+    *("layer_norm", "native_layer_norm", "native_layer_norm_backward", "group_norm", "native_group_norm"),
+    *("native_group_norm_backward", "batch_norm", "native_batch_norm", "native_batch_norm_backward"),
+    *("native_batch_norm_legit", "native_batch_norm_legit_functional", "batch_norm_impl_index", "instance_norm"),
+    *("rms_norm", "fused_rms_norm", "fused_rms_norm_backward", "normalize"),
+)
+DIFFERENTIATION = ("backward", "grad", "vjp", "jvp", "jacobian", "jacrev", "jacfwd", "make_dual")
 
 
 def normal(generator, *shape, mean=0.0, std=1.0, dtype=torch.float32):
@@ -43,18 +48,36 @@ def layer_norm_cases(g):
         "fp16，数值到 300", "fp16, values up to 300", {"x": normal(g, 3, 64, mean=100.0, std=80.0, dtype=torch.float16)}
     )
     yield Case("均值 1000，标准差 1", "mean 1000, std 1", {"x": normal(g, 3, 16, mean=1000.0)}, rounding=1e-3)
+    yield Case(
+        "fp64，均值 1000，标准差 10⁻⁶",
+        "fp64, mean 1000, std 10⁻⁶",
+        {
+            "x": normal(g, 3, 8, mean=1000.0, std=1e-6, dtype=torch.float64),
+            "weight": normal(g, 8, mean=1.0, dtype=torch.float64),
+        },
+        rounding=1e-5,
+    )
     yield Case("别的设备", "another device", {"x": normal(g, 2, 8), "weight": normal(g, 8)}, device="meta")
 
 
 def _layer_norm(
-    centre=True, biased=True, root="inside", axis=-1, gamma=True, beta=True, wide=True, detach=False, square=False
+    centre=True,
+    biased=True,
+    root="inside",
+    axis=-1,
+    keep=True,
+    gamma=True,
+    beta=True,
+    wide=True,
+    detach=False,
+    square=False,
 ):
     """A layer norm with mistakes to switch on, so that each wrong version is one line below."""
 
     def wrong(x, weight=None, bias=None, eps=1e-5):
-        h = x.float() if wide and x.dtype == torch.float16 else x
-        mean = h.mean(axis, keepdim=True)
-        var = h.var(axis, unbiased=not biased, keepdim=True)
+        h = x.float() if wide == "always" or (wide and x.dtype == torch.float16) else x
+        mean = h.mean(axis, keepdim=keep)
+        var = h.var(axis, unbiased=not biased, keepdim=keep)
         if axis is None:
             mean, var = h.mean(), h.var(unbiased=False)
         if root == "rms":
@@ -87,6 +110,10 @@ def _built_in_eps(x, weight=None, bias=None, eps=1e-5):
 def _bias_before_weight(x, weight=None, bias=None, eps=1e-5):
     shifted = bias if weight is None or bias is None else bias * weight
     return _layer_norm()(x, weight, shifted, eps)
+
+
+def _asks_for_truth(x, weight=None, bias=None, eps=1e-5):
+    return _layer_norm(gamma=bool(weight), beta=bool(bias))(x, weight, bias, eps)
 
 
 def _keeps_fp32(x, weight=None, bias=None, eps=1e-5):
@@ -122,6 +149,16 @@ LAYER_NORM = Task(
             _layer_norm(axis=1),
             "统计量取在第 1 维上：二维时碰巧是特征，多一维就不是了。用 dim=-1。",
             "The statistics are taken over dimension 1. In a matrix that happens to be the features; with one more dimension it is not. Use dim=-1.",
+        ),
+        Mistake(
+            _layer_norm(keep=False),
+            "求均值或方差时少了 keepdim=True：最后一维没有了，和 x 的各行对不齐。",
+            "keepdim=True is missing where a mean or variance is taken: without the last dimension it does not line up with the rows of x.",
+        ),
+        Mistake(
+            _asks_for_truth,
+            "含多个数的张量没有真假之分，`if weight:` 会出错：写成 `if weight is not None:`，bias 也一样。",
+            "A tensor of several numbers is neither true nor false, so `if weight:` fails: write `if weight is not None:`, and likewise for bias.",
         ),
         Mistake(
             _layer_norm(root="none"),
@@ -166,6 +203,11 @@ LAYER_NORM = Task(
             "The sums are taken in half precision, where squares overflow or lose their digits. Convert to fp32 first, and back at the end.",
         ),
         Mistake(
+            _layer_norm(wide="always"),
+            "fp64 也转成了 fp32，丢了精度：只有半精度才要转。",
+            "fp64 goes through fp32 and loses digits: convert half precision only.",
+        ),
+        Mistake(
             _keeps_fp32,
             "返回了 fp32：结果要和输入的数据类型相同。",
             "The result stays in fp32; it should have the dtype of the input.",
@@ -207,29 +249,50 @@ def layer_norm_backward_cases(g):
 
 
 def _backward(
-    shift=True, stretch=True, gamma=True, scale=True, biased=True, outside=False, rows=None, means=True, normalised=True
+    shift=1.0,
+    stretch=1.0,
+    gamma="first",
+    scale=1,
+    biased=True,
+    root="inside",
+    eps=None,
+    rows=None,
+    means=True,
+    averaged=False,
+    terms="x_hat",
+    order=(0, 1, 2),
 ):
     """The backward pass with mistakes to switch on."""
+    given = eps
 
     def wrong(dy, x, weight, eps=1e-5):
+        eps = eps if given is None else given
         var = x.var(-1, unbiased=not biased, keepdim=True)
-        rstd = 1 / (var.sqrt() + eps) if outside else 1 / (var + eps).sqrt()
-        x_hat = (x - x.mean(-1, keepdim=True)) * rstd
-        g = dy * weight if gamma else dy
+        divisor = {"inside": (var + eps).sqrt(), "outside": var.sqrt() + eps, "none": var + eps}
+        rstd = 1 / divisor[root]
+        centred = x - x.mean(-1, keepdim=True)
+        x_hat = centred if terms == "centred" else centred * rstd
+        g = dy * weight if gamma == "first" else dy
         collect = torch.mean if means else torch.sum
-        dx = g
-        if shift:
-            dx = dx - collect(g, -1, keepdim=True)
-        if stretch:
-            dx = dx - x_hat * collect(g * x_hat, -1, keepdim=True)
-        terms = dy * (x_hat if normalised else x)
+        dx = g - shift * collect(g, -1, keepdim=True) - stretch * x_hat * collect(g * x_hat, -1, keepdim=True)
+        dx = dx * weight if gamma == "last" else dx
+        parts = dy * (x if terms == "x" else x_hat), dy
         if rows is None:
-            sums = [part.reshape(-1, x.shape[-1]).sum(0) for part in (terms, dy)]
+            parts = [part.reshape(-1, x.shape[-1]) for part in parts]
+            sums = [part.mean(0) if averaged else part.sum(0) for part in parts]
         else:
-            sums = [part.sum(rows(x)) for part in (terms, dy)]
-        return dx * rstd if scale else dx, *sums
+            sums = [part.sum(rows(x)) for part in parts]
+        results = dx * rstd**scale, *sums
+        return [results[i] for i in order]
 
     return wrong
+
+
+def _without_the_mean(dy, x, weight, eps=1e-5):
+    rstd = (x.square().mean(-1, keepdim=True) + eps).rsqrt()
+    x_hat, g, d = x * rstd, dy * weight, x.shape[-1]
+    dx = (g - x_hat * (g * x_hat).mean(-1, keepdim=True)) * rstd
+    return dx, (dy * x_hat).reshape(-1, d).sum(0), dy.reshape(-1, d).sum(0)
 
 
 def _by_differences(dy, x, weight, eps=1e-5):
@@ -254,28 +317,51 @@ LAYER_NORM_BACKWARD = Task(
     layer_norm_backward_cases,
     (
         Mistake(
-            _backward(gamma=False),
+            _backward(gamma="none"),
             "dx 里没有乘 γ：先算 g = dy · weight，再往回传。",
             "γ is missing from dx: begin with g = dy · weight.",
         ),
         Mistake(
-            _backward(shift=False, stretch=False),
+            _backward(gamma="last"),
+            "dx 最后才乘 γ，太晚了：先算 g = dy · weight，两项都由 g 求出。",
+            "dx is multiplied by γ at the end, which is too late: begin with g = dy · weight and take both terms from g.",
+        ),
+        Mistake(
+            _backward(shift=0.0, stretch=0.0),
             "dx 里只有直接的那一项：均值和方差也依赖 x，还缺两项。",
             "dx has the direct way only. Mean and variance depend on x too: two terms are missing.",
         ),
         Mistake(
-            _backward(shift=False),
+            _backward(shift=0.0),
             "dx 里缺了经过均值的一项：要减去 g 的均值。",
             "The way through the mean is missing from dx: subtract the mean of g.",
         ),
         Mistake(
-            _backward(stretch=False),
+            _backward(stretch=0.0),
             "dx 里缺了经过方差的一项：要减去 x̂ 乘以 g·x̂ 的均值。",
             "The way through the variance is missing from dx: subtract x̂ times the mean of g·x̂.",
         ),
         Mistake(
-            _backward(scale=False), "dx 没有除以 σ，即 √(σ² + ε)。", "dx is not divided by σ, that is, by √(σ² + ε)."
+            _backward(shift=-1.0, stretch=-1.0),
+            "dx 里两项的符号都反了：应为减。",
+            "Both terms of dx have the wrong sign; they are subtracted.",
         ),
+        Mistake(
+            _backward(shift=-1.0),
+            "dx 里经过均值的一项符号反了：应减去 g 的均值。",
+            "The way through the mean has the wrong sign in dx: the mean of g is subtracted.",
+        ),
+        Mistake(
+            _backward(stretch=-1.0),
+            "dx 里经过方差的一项符号反了：应减去 x̂ 乘以 g·x̂ 的均值。",
+            "The way through the variance has the wrong sign in dx: x̂ times the mean of g·x̂ is subtracted.",
+        ),
+        Mistake(
+            _without_the_mean,
+            "这是 RMSNorm 的反向：层归一化的 x̂ 要先减去均值，dx 里还要减去 g 的均值。",
+            "This is RMSNorm's backward pass. In layer normalisation x̂ is centred, and the mean of g is subtracted in dx.",
+        ),
+        Mistake(_backward(scale=0), "dx 没有除以 σ，即 √(σ² + ε)。", "dx is not divided by σ, that is, by √(σ² + ε)."),
         Mistake(
             _backward(means=False),
             "两项里应该是均值，你用了求和（差一个因子 d）。",
@@ -284,11 +370,42 @@ LAYER_NORM_BACKWARD = Task(
         Mistake(
             _backward(biased=False), "方差除以了 d − 1，应为 d。", "The variance is divided by d − 1; it should be d."
         ),
-        Mistake(_backward(outside=True), "ε 加在了根号外面。", "ε stands outside the root."),
+        Mistake(_backward(root="outside"), "ε 加在了根号外面。", "ε stands outside the root."),
         Mistake(
-            _backward(normalised=False),
+            _backward(root="none"),
+            "除以的是 σ² + ε，忘了开根号：x̂ 和 dx 都要除以 √(σ² + ε)。",
+            "You divide by σ² + ε, without the root: both x̂ and dx are divided by √(σ² + ε).",
+        ),
+        Mistake(
+            _backward(scale=2),
+            "dx 最后除以了 σ² + ε：应除以它的平方根，一次就够。",
+            "At the end dx is divided by σ² + ε; divide by its root, once.",
+        ),
+        Mistake(_backward(eps=0.0), "ε 没有用上：应为 √(σ² + ε)。", "ε is not used; it should be √(σ² + ε)."),
+        Mistake(
+            _backward(eps=1e-5),
+            "ε 写死成了 1e-5：要用传进来的 eps。",
+            "ε is fixed at 1e-5; use the eps that is passed in.",
+        ),
+        Mistake(
+            _backward(terms="x"),
             "dweight 要用归一化之后的 x̂，你用了 x。",
             "dweight needs the normalised x̂; yours has x.",
+        ),
+        Mistake(
+            _backward(terms="centred"),
+            "x̂ 应是 (x − μ)/√(σ² + ε)，你用的是 x − μ，没有除。",
+            "x̂ is (x − μ)/√(σ² + ε); yours is x − μ, not divided.",
+        ),
+        Mistake(
+            _backward(averaged=True),
+            "dweight 和 dbias 对词元取了平均：应为求和。",
+            "dweight and dbias are averaged over the tokens; they are sums.",
+        ),
+        Mistake(
+            _backward(order=(0, 2, 1)),
+            "结果的次序反了：dx、dweight、dbias。",
+            "The results are in the wrong order: dx, dweight, dbias.",
         ),
         Mistake(
             _dy_through_gamma_twice,
@@ -332,13 +449,13 @@ def welford_cases(g):
     )
 
 
-def _welford(biased=True, both_new=False, both_old=False, start=1, first=False):
+def _welford(biased=True, both_new=False, both_old=False, start=1, least=1):
     def wrong(x):
-        mean = x[..., 0].clone() if first else torch.zeros_like(x[..., 0])
+        mean = torch.zeros_like(x[..., 0])
         squares = torch.zeros_like(mean)
         for k, value in enumerate(x.unbind(-1), start=start):
             old = value - mean
-            mean = mean + old / max(k, 1)
+            mean = mean + old / max(k, least)
             new = value - mean
             squares = squares + (new * new if both_new else old * old if both_old else old * new)
         return mean, squares / (x.shape[-1] - (not biased))
@@ -359,6 +476,10 @@ def _sum_of_squares(x):
 def _standard_deviation(x):
     mean, var = _welford()(x)
     return mean, var.sqrt()
+
+
+def _variance_first(x):
+    return _welford()(x)[::-1]
 
 
 def _kept_dimension(x):
@@ -389,10 +510,18 @@ WELFORD = Task(
             "M 的更新用了两次新的均值：先存下 x − 旧均值，再更新。",
             "M is updated with the new mean twice; store x − old mean before updating.",
         ),
+        *(
+            Mistake(
+                _welford(start=0, least=least),
+                "计数少了 1：第一个数的 k 是 1，第二个数的 k 是 2。",
+                "The count is one behind: for the first number k is 1, for the second it is 2.",
+            )
+            for least in (0, 1)
+        ),
         Mistake(
-            _welford(start=0),
-            "计数从 0 开始了：第一个数的 k 是 1。",
-            "The count begins at 0; for the first number k is 1.",
+            _variance_first,
+            "结果的次序反了：先均值，后方差。",
+            "The results are in the wrong order: mean, then variance.",
         ),
         Mistake(_sum_of_squares, "返回的是偏差的平方和 M，还要除以 d。", "You return the sum M; divide it by d."),
         Mistake(
@@ -406,7 +535,7 @@ WELFORD = Task(
             "The last dimension is still there; the results have shape x.shape[:-1].",
         ),
     ),
-    without=("var", "std", "var_mean", "std_mean", "cov", *BUILT_IN),
+    without=("var", "std", "var_mean", "std_mean", "cov", "batch_norm_stats", "batch_norm_update_stats", *BUILT_IN),
     closed=("normcourse.norms", "normcourse.fused"),
 )
 
@@ -438,22 +567,19 @@ def merge_statistics_cases(g):
     yield case("fp32", "fp32", 1000, 24, 6, dtype=torch.float32)
 
 
-def _merge(between=True, weights="counts", product=True, unbiased=False):
+def _merge(between=2, weights="counts", factor=lambda a, b, n: a * b, minus=(0, 0)):
+    """minus: what is taken off the counts of the parts and of the whole where variances are added up."""
+
     def wrong(count_a, mean_a, var_a, count_b, mean_b, var_b):
         n = count_a + count_b
-        a, b = (
-            (0.5, 0.5)
-            if weights == "equal"
-            else (count_b / n, count_a / n)
-            if weights == "swapped"
-            else (count_a / n, count_b / n)
-        )
-        var = a * var_a + b * var_b
-        if unbiased:
-            var = ((count_a - 1) * var_a + (count_b - 1) * var_b) / (n - 1)
-        if between:
-            var = var + (a * b if product else 1.0) * (mean_b - mean_a) ** 2
-        return n, a * mean_a + b * mean_b, var
+        shares = {"equal": (0.5, 0.5), "swapped": (count_b / n, count_a / n)}
+        a, b = shares.get(weights, (count_a / n, count_b / n))
+        gap = mean_b - mean_a
+        part, whole = minus
+        var = (a - part / n) * var_a + (b - part / n) * var_b
+        var = var_a + var_b if weights == "none" else var
+        var = var + factor(a, b, n) * {0: torch.zeros_like(gap), 1: gap, 2: gap**2, "abs": gap.abs()}[between]
+        return n, a * mean_a + b * mean_b, var * n / (n - whole)
 
     return wrong
 
@@ -469,6 +595,11 @@ def _divides_by_count_a(count_a, mean_a, var_a, count_b, mean_b, var_b):
     return n, mean_a + (mean_b - mean_a) * count_b / count_a, spread
 
 
+def _standard_deviation_of_both(*parts):
+    n, mean, var = _merge()(*parts)
+    return n, mean, var.sqrt()
+
+
 def _returns_the_sum(count_a, mean_a, var_a, count_b, mean_b, var_b):
     n, mean, var = _merge()(count_a, mean_a, var_a, count_b, mean_b, var_b)
     return n, mean, n * var
@@ -480,7 +611,7 @@ MERGE_STATISTICS = Task(
     merge_statistics_cases,
     (
         Mistake(
-            _merge(between=False),
+            _merge(between=0),
             "缺了两个均值之间的方差：均值不同时，合起来比各自更分散。",
             "The variance between the two means is missing: where they differ, the whole is more spread out than its parts.",
         ),
@@ -500,14 +631,44 @@ MERGE_STATISTICS = Task(
             "The weights are swapped: each part's weight is its own count over the total.",
         ),
         Mistake(
-            _merge(product=False),
+            _merge(factor=lambda a, b, n: 1.0),
             "两个均值之差的平方前面缺了 n_a n_b / n²。",
             "The squared difference of the means lacks its factor n_a n_b / n².",
         ),
         Mistake(
-            _merge(unbiased=True),
-            "这里的方差除以个数，不是个数减 1。",
-            "The variances here are divided by the count, not by the count − 1.",
+            _merge(factor=lambda a, b, n: a * b * n),
+            "两个均值之差的平方前面，n_a n_b 只除以了 n：应除以 n²。",
+            "Before the squared difference of the means, n_a n_b is divided by n; it should be n².",
+        ),
+        *(
+            Mistake(
+                _merge(between=power),
+                "两个均值之差没有平方：(μ_b − μ_a)²。",
+                "The difference of the means is not squared: (μ_b − μ_a)².",
+            )
+            for power in (1, "abs")
+        ),
+        Mistake(
+            _merge(weights="none"),
+            "两个方差直接相加了：要按个数加权平均。",
+            "The two variances are added as they are; average them, weighted by their counts.",
+        ),
+        *(
+            Mistake(
+                _merge(minus=minus, factor=factor),
+                "这里的方差除以个数，不是个数减 1。",
+                "The variances here are divided by the count, not by the count − 1.",
+            )
+            for minus, factor in (
+                ((1, 1), lambda a, b, n: a * b * (n - 1) / n),
+                ((1, 1), lambda a, b, n: a * b),
+                ((0, 1), lambda a, b, n: a * b),
+            )
+        ),
+        Mistake(
+            _standard_deviation_of_both,
+            "返回的是标准差，要的是方差。",
+            "You return the standard deviation; the variance is asked for.",
         ),
         Mistake(
             _divides_by_count_a,

@@ -1,6 +1,7 @@
 import math
 
 import torch
+from torch.autograd import forward_ad
 from torch.nn.functional import layer_norm as an_alias
 
 from normcourse.check import tasks
@@ -146,6 +147,45 @@ def difference_of_squares(x, weight=None, bias=None, eps=1e-5):
     return affine((h - mean) / torch.sqrt(var + eps), weight, bias).to(x.dtype)
 
 
+@mutant("layer_norm", "fp64 goes through fp32")
+def always_in_fp32(x, weight=None, bias=None, eps=1e-5):
+    h = x.to(torch.float32)
+    centred = h - h.mean(-1, keepdim=True)
+    return affine(centred * torch.rsqrt((centred**2).mean(-1, keepdim=True) + eps), weight, bias).to(x.dtype)
+
+
+@mutant("layer_norm", "fp64 goes through fp32")
+def parameters_in_fp32_too(x, weight=None, bias=None, eps=1e-5):
+    var, mean = torch.var_mean(x.float(), dim=-1, correction=0, keepdim=True)
+    y = (x.float() - mean) / (var + eps) ** 0.5
+    return affine(y, None if weight is None else weight.float(), bias).to(x.dtype)
+
+
+@mutant("layer_norm", "keepdim=True is missing")
+def mean_without_keepdim(x, weight=None, bias=None, eps=1e-5):
+    h = widened(x)
+    centred = h - h.mean(-1)
+    return affine(centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + eps), weight, bias).to(x.dtype)
+
+
+@mutant("layer_norm", "keepdim=True is missing")
+def variance_without_keepdim(x, weight=None, bias=None, eps=1e-5):
+    h = widened(x)
+    centred = h - h.mean(-1, keepdim=True)
+    return affine(centred / torch.sqrt((centred**2).mean(-1) + eps), weight, bias).to(x.dtype)
+
+
+@mutant("layer_norm", "neither true nor false")
+def if_weight(x, weight=None, bias=None, eps=1e-5):
+    h = widened(x)
+    y = (h - h.mean(-1, True)) / torch.sqrt(h.var(-1, correction=0, keepdim=True) + eps)
+    if weight:
+        y = y * weight
+    if bias:
+        y = y + bias
+    return y.to(x.dtype)
+
+
 @mutant("layer_norm", "writes to its input")
 def edited_in_place(x, weight=None, bias=None, eps=1e-5):
     with torch.no_grad():
@@ -157,6 +197,18 @@ def edited_in_place(x, weight=None, bias=None, eps=1e-5):
 @mutant("layer_norm", "without calling layer_norm")
 def built_in(x, weight=None, bias=None, eps=1e-5):
     return an_alias(x, x.shape[-1:], weight, bias, eps)
+
+
+@mutant("layer_norm", "without calling native_layer_norm")
+def built_into_aten(x, weight=None, bias=None, eps=1e-5):
+    return torch.ops.aten.native_layer_norm(x, [x.shape[-1]], weight, bias, eps)[0]
+
+
+@mutant("layer_norm", "without calling native_group_norm")
+def as_one_group(x, weight=None, bias=None, eps=1e-5):
+    rows, d = x.numel() // x.shape[-1], x.shape[-1]
+    y = torch.ops.aten.native_group_norm(x.reshape(rows, d), None, None, rows, d, 1, 1, eps)[0]
+    return affine(y.reshape(x.shape), weight, bias)
 
 
 @mutant("layer_norm", "without calling norms.layer_norm")
@@ -369,6 +421,87 @@ def summed_over_nothing(dy, x, weight, eps=1e-5):
     return rstd * (g - g.mean(-1, True) - x_hat * (g * x_hat).mean(-1, True)), (dy * x_hat).sum(rows), dy.sum(rows)
 
 
+@mutant("layer_norm_backward", "too late")
+def weight_at_the_end(dy, x, weight, eps=1e-5):
+    x_hat, rstd, _, dweight, dbias = parts(dy, x, weight, eps)
+    return weight * (rstd * (dy - dy.mean(-1, True) - x_hat * (dy * x_hat).mean(-1, True))), dweight, dbias
+
+
+@mutant("layer_norm_backward", "Both terms of dx have the wrong sign")
+def both_signs(dy, x, weight, eps=1e-5):
+    x_hat, rstd, g, dweight, dbias = parts(dy, x, weight, eps)
+    return rstd * (g + g.mean(-1, True) + x_hat * (g * x_hat).mean(-1, True)), dweight, dbias
+
+
+@mutant("layer_norm_backward", "through the mean has the wrong sign")
+def sign_of_the_mean(dy, x, weight, eps=1e-5):
+    x_hat, rstd, g, dweight, dbias = parts(dy, x, weight, eps)
+    return rstd * (g + g.mean(-1, True) - x_hat * (g * x_hat).mean(-1, True)), dweight, dbias
+
+
+@mutant("layer_norm_backward", "through the variance has the wrong sign")
+def sign_of_the_variance(dy, x, weight, eps=1e-5):
+    x_hat, rstd, g, dweight, dbias = parts(dy, x, weight, eps)
+    return rstd * (g - g.mean(-1, True) + x_hat * (g * x_hat).mean(-1, True)), dweight, dbias
+
+
+@mutant("layer_norm_backward", "not divided")
+def centred_for_normalised(dy, x, weight, eps=1e-5):
+    _, rstd, g, _, dbias = parts(dy, x, weight, eps)
+    centred = x - x.mean(-1, keepdim=True)
+    dx = rstd * (g - g.mean(-1, True) - centred * (g * centred).mean(-1, True))
+    return dx, over_rows(dy * centred), dbias
+
+
+@mutant("layer_norm_backward", "without the root")
+def by_the_variance(dy, x, weight, eps=1e-5):
+    centred, g = x - x.mean(-1, keepdim=True), dy * weight
+    inverse = 1 / (centred.pow(2).mean(-1, keepdim=True) + eps)
+    x_hat = centred * inverse
+    dx = inverse * (g - g.mean(-1, True) - x_hat * (g * x_hat).mean(-1, True))
+    return dx, over_rows(dy * x_hat), over_rows(dy)
+
+
+@mutant("layer_norm_backward", "divide by its root, once")
+def dx_by_the_variance(dy, x, weight, eps=1e-5):
+    x_hat, _, g, dweight, dbias = parts(dy, x, weight, eps)
+    dx = g - g.mean(-1, True) - x_hat * (g * x_hat).mean(-1, True)
+    return dx / (x.var(-1, keepdim=True, correction=0) + eps), dweight, dbias
+
+
+@mutant("layer_norm_backward", "ε is not used")
+def backward_without_eps(dy, x, weight, eps=1e-5):
+    x_hat, rstd, g, dweight, dbias = parts(dy, x, weight, 0.0)
+    return rstd * (g - g.mean(-1, True) - x_hat * (g * x_hat).mean(-1, True)), dweight, dbias
+
+
+@mutant("layer_norm_backward", "fixed at 1e-5")
+def backward_with_the_default_eps(dy, x, weight, eps=1e-5):
+    x_hat, rstd, g, dweight, dbias = parts(dy, x, weight, 1e-5)
+    return rstd * (g - g.mean(-1, True) - x_hat * (g * x_hat).mean(-1, True)), dweight, dbias
+
+
+@mutant("layer_norm_backward", "RMSNorm's backward")
+def backward_of_rms_norm(dy, x, weight, eps=1e-5):
+    rms = (x.pow(2).mean(-1, keepdim=True) + eps) ** 0.5
+    x_hat, g = x / rms, dy * weight
+    return (g - x_hat * (g * x_hat).mean(-1, True)) / rms, over_rows(dy * x_hat), over_rows(dy)
+
+
+@mutant("layer_norm_backward", "averaged over the tokens")
+def averaged_over_rows(dy, x, weight, eps=1e-5):
+    x_hat, rstd, g, dweight, dbias = parts(dy, x, weight, eps)
+    tokens = x.numel() // x.shape[-1]
+    dx = rstd * (g - g.mean(-1, True) - x_hat * (g * x_hat).mean(-1, True))
+    return dx, dweight / tokens, dbias / tokens
+
+
+@mutant("layer_norm_backward", "wrong order")
+def dbias_before_dweight(dy, x, weight, eps=1e-5):
+    x_hat, rstd, g, dweight, dbias = parts(dy, x, weight, eps)
+    return rstd * (g - g.mean(-1, True) - x_hat * (g * x_hat).mean(-1, True)), dbias, dweight
+
+
 @mutant("layer_norm_backward", "differences")
 def central_differences(dy, x, weight, eps=1e-5):
     def loss(flat):
@@ -386,6 +519,31 @@ def by_autograd(dy, x, weight, eps=1e-5):
     y = normalised(x, eps)[0] * weight
     y.backward(dy)
     return x.grad, weight.grad, over_rows(dy)
+
+
+@mutant("layer_norm_backward", "without calling native_layer_norm")
+def backward_of_aten(dy, x, weight, eps=1e-5):
+    size, aten = [x.shape[-1]], torch.ops.aten
+    _, mean, rstd = aten.native_layer_norm(x, size, weight, None, eps)
+    return aten.native_layer_norm_backward(dy, x, size, mean, rstd, weight, weight, [True] * 3)
+
+
+@mutant("layer_norm_backward", "without calling native_layer_norm_backward")
+def backward_of_aten_alone(dy, x, weight, eps=1e-5):
+    _, rstd = normalised(x, eps)
+    arguments = dy, x, [x.shape[-1]], x.mean(-1, keepdim=True), rstd, weight, weight, [True] * 3
+    return torch.ops.aten.native_layer_norm_backward(*arguments)
+
+
+@mutant("layer_norm_backward", "without calling make_dual")
+def forward_mode(dy, x, weight, eps=1e-5):
+    dx, basis = torch.empty_like(x), torch.eye(x.numel(), dtype=x.dtype)
+    with forward_ad.dual_level() as level:
+        for i, direction in enumerate(basis):
+            dual = torch._VF._make_dual(x, direction.reshape(x.shape), level=level)
+            slope = forward_ad.unpack_dual(normalised(dual, eps)[0] * weight).tangent
+            dx.view(-1)[i] = (slope * dy).sum()
+    return dx, *parts(dy, x, weight, eps)[3:]
 
 
 @mutant("layer_norm_backward", "2 tensors")
@@ -464,12 +622,32 @@ def new_mean_twice(x):
     return mean, m / x.shape[-1]
 
 
-@mutant("welford", "begins at 0")
+@mutant("welford", "one behind")
 def counts_from_zero(x):
     mean, m = torch.zeros(x.shape[:-1], dtype=x.dtype), torch.zeros(x.shape[:-1], dtype=x.dtype)
     for k in range(x.shape[-1]):
         delta = x[..., k] - mean
         mean = mean + delta / max(k, 1)
+        m = m + delta * (x[..., k] - mean)
+    return mean, m / x.shape[-1]
+
+
+@mutant("welford", "one behind")
+def divides_by_zero(x):
+    mean, m = torch.zeros_like(x[..., 0]), torch.zeros_like(x[..., 0])
+    for k, value in enumerate(x.unbind(-1)):
+        delta = value - mean
+        mean = mean + delta / k
+        m = m + delta * (value - mean)
+    return mean, m / x.shape[-1]
+
+
+@mutant("welford", "one behind")
+def off_by_one(x):
+    mean, m = x[..., 0], torch.zeros(x.shape[:-1], dtype=x.dtype)
+    for k in range(1, x.shape[-1]):
+        delta = x[..., k] - mean
+        mean = mean + delta / k
         m = m + delta * (x[..., k] - mean)
     return mean, m / x.shape[-1]
 
@@ -503,13 +681,25 @@ def calls_var_mean(x):
     return mean, var
 
 
+@mutant("welford", "without calling var")
+def calls_var_of_aten(x):
+    return x.mean(-1), torch.ops.aten.var.correction(x, [-1], correction=0)
+
+
+@mutant("welford", "without calling native_batch_norm_legit")
+def calls_batch_norm_of_aten(x):
+    columns = x.reshape(-1, x.shape[-1]).T.contiguous()
+    _, mean, rstd = torch.ops.aten._native_batch_norm_legit.no_stats(columns, None, None, True, 0.0, 0.0)
+    return mean.reshape(x.shape[:-1]).to(x.dtype), rstd.pow(-2).reshape(x.shape[:-1]).to(x.dtype)
+
+
 @mutant("welford")
 def over_the_first_dimension(x):
     mean = x.mean(0)
     return mean, ((x - mean) ** 2).mean(0)
 
 
-@mutant("welford")
+@mutant("welford", "mean, then variance")
 def variance_first(x):
     mean = x.mean(-1)
     return ((x - mean[..., None]) ** 2).mean(-1), mean
@@ -584,6 +774,48 @@ def weights_swapped(na, ma, va, nb, mb, vb):
 def factor_missing(na, ma, va, nb, mb, vb):
     n = na + nb
     return n, (na * ma + nb * mb) / n, (na * va + nb * vb) / n + (mb - ma) ** 2
+
+
+@mutant("merge_statistics", "it should be n²")
+def divided_by_n_once(na, ma, va, nb, mb, vb):
+    n = na + nb
+    return n, (na * ma + nb * mb) / n, (na * va + nb * vb) / n + na * nb / n * (mb - ma) ** 2
+
+
+@mutant("merge_statistics", "not squared")
+def gap_not_squared(na, ma, va, nb, mb, vb):
+    n = na + nb
+    return n, (na * ma + nb * mb) / n, (na * va + nb * vb) / n + na * nb / n**2 * (mb - ma)
+
+
+@mutant("merge_statistics", "not squared")
+def gap_without_sign(na, ma, va, nb, mb, vb):
+    n = na + nb
+    return n, (na * ma + nb * mb) / n, (na * va + nb * vb) / n + na * nb / n**2 * torch.abs(ma - mb)
+
+
+@mutant("merge_statistics", "added as they are")
+def variances_added(na, ma, va, nb, mb, vb):
+    n = na + nb
+    return n, (na * ma + nb * mb) / n, va + vb + na * nb / n**2 * (mb - ma) ** 2
+
+
+@mutant("merge_statistics", "count − 1")
+def unbiased_at_the_end(na, ma, va, nb, mb, vb):
+    n, delta = na + nb, mb - ma
+    return n, ma + delta * nb / n, (na * va + nb * vb + delta**2 * na * nb / n) / (n - 1)
+
+
+@mutant("merge_statistics", "count − 1")
+def unbiased_throughout(na, ma, va, nb, mb, vb):
+    n, delta = na + nb, mb - ma
+    return n, ma + delta * nb / n, ((na - 1) * va + (nb - 1) * vb + delta**2 * na * nb / n) / (n - 1)
+
+
+@mutant("merge_statistics", "standard deviation")
+def std_returned(na, ma, va, nb, mb, vb):
+    n = na + nb
+    return n, (na * ma + nb * mb) / n, torch.sqrt((na * va + nb * vb) / n + na * nb / n**2 * (mb - ma) ** 2)
 
 
 @mutant("merge_statistics", "count − 1")
