@@ -35,6 +35,7 @@ def rms_norm_cases(g):
     yield case("fp16, weight too", 2, 32, mean=150.0, dtype=torch.float16, gamma=torch.float16)
     yield case("bf16", 2, 64, mean=4.0, dtype=torch.bfloat16)
     yield case("rows of zeros", 2, d, std=0.0)
+    yield case("fp64", rows, d, mean=1.0, dtype=torch.float64, gamma=torch.float64)
     yield case("meta device", 2, 3, d, device="meta")
 
 
@@ -73,9 +74,10 @@ def fold_layer_norm_cases(g):
 
 
 def rms_norm_backward_cases(g):
-    def case(en, *shape, eps=1e-6, dtype=torch.float64, **draw):
+    def case(en, *shape, eps=None, dtype=torch.float64, **draw):
         x, dy = normal(g, *shape, dtype=dtype, **draw), normal(g, *shape, dtype=dtype)
-        return Case(en, en, {"dy": dy, "x": x, "weight": normal(g, shape[-1], mean=1.0, dtype=dtype), "eps": eps})
+        inputs = {"dy": dy, "x": x, "weight": normal(g, shape[-1], mean=1.0, dtype=dtype)}
+        return Case(en, en, inputs | ({} if eps is None else {"eps": eps}))
 
     rows, d = between(g, 2, 6), between(g, 3, 9)
     yield case("matrix", rows, d, mean=1.0)

@@ -43,17 +43,20 @@ def rms_norm_cases(g):
     yield case("梯度", "gradients", 5, 3, init=(0.1,), gradients=True)
     yield case("fp16，数值到 300", "fp16, values up to 300", 3, 64, mean=100.0, std=80.0, dtype=torch.float16)
     yield case("γ 也是 fp16", "γ in fp16 too", 2, 16, dtype=torch.float16, gamma=torch.float16)
+    yield case("fp64，数值到 10³⁰", "fp64, values up to 10³⁰", 3, 5, std=1e30, dtype=torch.float64, gamma=torch.float64)
     yield case("别的设备", "another device", 2, 8, device="meta")
 
 
-def _rms_norm(root="inside", axis=-1, centre=False, gamma=True, wide=True, back=True, detach=False, sums=False):
+def _rms_norm(
+    root="inside", axis=-1, keep=True, centre=False, gamma=True, wide=True, back=True, detach=False, sums=False
+):
     """An RMSNorm with mistakes to switch on, so that each wrong version is one line below."""
 
     class Wrong(_WithWeight):
         def forward(self, x):
             weight = self.weight if self.weight.dtype == x.dtype else self.weight.float()
-            h = x.float() if wide and x.dtype == torch.float16 else x
-            square = h.square().sum(axis, keepdim=True) if sums else h.square().mean(axis, keepdim=True)
+            h = x.float() if wide == "always" or (wide and x.dtype == torch.float16) else x
+            square = h.square().sum(axis, keepdim=keep) if sums else h.square().mean(axis, keepdim=keep)
             if axis is None:
                 square = h.square().mean()
             if root == "variance":
@@ -132,6 +135,11 @@ RMS_NORM = Task(
             "You divide by the mean square: the root is missing.",
         ),
         Mistake(
+            _rms_norm(keep=False),
+            "求均方时少了 keepdim=True：最后一维没有了，和 x 的各行对不齐。",
+            "keepdim=True is missing where the mean square is taken: without the last dimension it does not line up with the rows of x.",
+        ),
+        Mistake(
             _rms_norm(root="none"),
             "ε 没有用上：均方很小的时候结果就不对了。",
             "ε is not used; the result is off where the mean square is small.",
@@ -162,6 +170,11 @@ RMS_NORM = Task(
             _rms_norm(wide=False),
             "你在半精度里求平方：300 的平方在 fp16 里就是无穷大。先转成 fp32 再算，最后转回去。",
             "The squares are taken in half precision, where 300 squared is already infinite. Convert to fp32 first, and back at the end.",
+        ),
+        Mistake(
+            _rms_norm(wide="always"),
+            "fp64 也转成了 fp32，大数的平方就溢出了：只有半精度才要转。",
+            "fp64 goes through fp32, where the squares of large numbers overflow: convert half precision only.",
         ),
         Mistake(
             _rms_norm(back=False),
@@ -212,8 +225,8 @@ def _mean_over_rms(x):
     return _mean_share()(x).sqrt()
 
 
-def _sums(x):
-    return _mean_share()(x) * x.shape[-1]
+def _times(factor):
+    return lambda x: _mean_share()(x) * factor(x.shape[-1])
 
 
 def _averaged_first(x):
@@ -242,9 +255,24 @@ MEAN_SHARE = Task(
         ),
         Mistake(_mean_share(numerator=1), "均值没有平方。", "The mean is not squared."),
         Mistake(
-            _sums,
-            "分子用的是和，不是平均：结果大了 d 倍。",
+            _times(lambda d: d),
+            "分子、分母用的都是和，不是平均：结果大了 d 倍。",
             "You use sums where means belong: the result is too large by a factor of d.",
+        ),
+        Mistake(
+            _times(lambda d: d**2),
+            "分子用了和的平方，应为平均的平方：结果大了 d² 倍。",
+            "The numerator is the square of the sum; it should be that of the mean. The result is too large by a factor of d².",
+        ),
+        Mistake(
+            _times(lambda d: 1 / d),
+            "分母用了平方和，应为平方的平均：结果只有正确值的 1/d。",
+            "The denominator is the sum of the squares; it should be their mean. The result is too small by a factor of d.",
+        ),
+        Mistake(
+            _times(lambda d: 100),
+            "这是百分数；要的是 0 到 1 之间的比例。",
+            "This is in percent; a share between 0 and 1 is asked for.",
         ),
         Mistake(
             _mean_share(rest=True),
@@ -281,10 +309,13 @@ MEAN_SHARE = Task(
             "全 0 的词元得到 0/0 = nan；它的占比规定为 0。",
             "A token of zeros gives 0/0 = nan; its share is defined as 0.",
         ),
-        Mistake(
-            _mean_share(eps=1e-6),
-            "分母里加了 1e-6：数很小时占比就错了。只有分母恰好是 0 时才要另外处理。",
-            "1e-6 is added to the denominator, which is wrong for small numbers. Only a denominator of exactly 0 needs care.",
+        *(
+            Mistake(
+                _mean_share(eps=eps),
+                f"分母里加了 {eps:g}：数很小时占比就错了。只有分母恰好是 0 时才要另外处理。",
+                f"{eps:g} is added to the denominator, which is wrong for small numbers. Only a denominator of exactly 0 needs care.",
+            )
+            for eps in (1e-6, 1e-12, 1e-8, 1e-5)
         ),
         Mistake(
             _mean_share(wide=False),
@@ -321,7 +352,7 @@ def fold_layer_norm_cases(g):
     yield case("fp32", "fp32", 16, 16, 16, dtype=torch.float32)
 
 
-def _fold(centre="rows", shift=True, gamma="columns", beta="through W"):
+def _fold(centre="rows", shift=True, gamma="columns", beta="through W", order=(0, 1, 2, 3)):
     def wrong(A, a, g, b, W, c):
         means = {"rows": 0, "columns": 1, "all": (0, 1)}
         A = A if centre == "none" else A - A.mean(means[centre], keepdim=True)
@@ -331,16 +362,20 @@ def _fold(centre="rows", shift=True, gamma="columns", beta="through W"):
             "rows": lambda: W * g[:, None],
             "divided": lambda: W / g,
             "none": lambda: W,
+            "before": lambda: W,
         }[gamma]()
+        A, a = (A * g[:, None], a * g) if gamma == "before" else (A, a)
         c = {
             "through W": lambda: c + W @ b,
+            "subtracted": lambda: c - W @ b,
             "added": lambda: c + b,
             "scaled": lambda: c + folded @ b,
             "transposed": lambda: c + b @ W,
             "alone": lambda: W @ b,
             "none": lambda: c,
         }[beta]()
-        return A, a, folded, c
+        results = A, a, folded, c
+        return [results[i] for i in order]
 
     return wrong
 
@@ -390,6 +425,11 @@ FOLD_LAYER_NORM = Task(
             "γ 乘到了 W 的行上：γ 的每个元素对应 W 的一个输入，即一列。",
             "γ multiplies the rows of W; each entry of γ belongs to an input of W, that is to a column.",
         ),
+        Mistake(
+            _fold(gamma="before"),
+            "γ 并进了前一层，均方根就变了：γ 在归一化之后才乘，要并入 W。",
+            "γ is folded into the layer before, which changes the root mean square. It acts after the norm: fold it into W.",
+        ),
         Mistake(_fold(gamma="divided"), "W 除以了 γ，应为乘。", "W is divided by γ; it should be multiplied."),
         Mistake(_fold(gamma="none"), "γ 没有并入 W。", "γ is not folded into W."),
         Mistake(
@@ -409,6 +449,19 @@ FOLD_LAYER_NORM = Task(
         ),
         Mistake(_fold(beta="alone"), "b 丢了：新的偏置是 b 加上 W @ β。", "b is lost: the new bias is b plus W @ β."),
         Mistake(_fold(beta="none"), "β 没有并入 b。", "β is not folded into b."),
+        Mistake(
+            _fold(beta="subtracted"),
+            "b 里减去了 W @ β：应为加。",
+            "W @ β is subtracted from b; it should be added.",
+        ),
+        *(
+            Mistake(
+                _fold(order=order),
+                "结果的次序不对：应为 A、a、W、b。",
+                "The results are in the wrong order; it is A, a, W, b.",
+            )
+            for order in ((2, 3, 0, 1), (0, 2, 1, 3), (1, 0, 3, 2))
+        ),
     ),
 )
 
@@ -436,28 +489,46 @@ def rms_norm_backward_cases(g):
 
 
 def _backward(
-    stretch=1.0, gamma=True, scale=1, means=True, shift=False, outside=False, rows=None, terms="x_hat", eps=None
+    stretch=1.0,
+    gamma="first",
+    scale=1,
+    means=True,
+    centre=False,
+    shift=False,
+    outside=False,
+    rows=None,
+    averaged=False,
+    terms="x_hat",
+    eps=None,
 ):
     """The backward pass with mistakes to switch on."""
     given = eps
 
     def wrong(dy, x, weight, eps=1e-6):
+        x = x - x.mean(-1, keepdim=True) if centre else x
         square = x.square().mean(-1, keepdim=True)
         eps = eps if given is None else given
         rstd = 1 / (square.sqrt() + eps) if outside else 1 / (square + eps).sqrt()
         x_hat = x * rstd
-        g = dy * weight if gamma else dy
-        if gamma == "twice":
-            g = g * weight
+        g = dy * {"first": weight, "twice": weight.square()}.get(gamma, torch.ones_like(weight))
         collect = torch.mean if means else torch.sum
         dx = g - stretch * x_hat * collect(g * x_hat, -1, keepdim=True)
         if shift:
             dx = dx - g.mean(-1, keepdim=True)
+        dx = dx * weight if gamma == "last" else dx
         summed = dy * {"x_hat": x_hat, "x": x, "weighted": x_hat * weight}[terms]
         summed = summed.reshape(-1, x.shape[-1]).sum(0) if rows is None else summed.sum(rows(x))
-        return dx * rstd**scale, summed
+        return dx * rstd**scale, summed / (dy[..., 0].numel() if averaged else 1)
 
     return wrong
+
+
+def _other_default(dy, x, weight, eps=1e-5):
+    return _backward()(dy, x, weight, eps)
+
+
+def _dweight_first(dy, x, weight, eps=1e-6):
+    return _backward()(dy, x, weight, eps)[::-1]
 
 
 def _x_for_x_hat(dy, x, weight, eps=1e-6):
@@ -482,9 +553,14 @@ RMS_NORM_BACKWARD = Task(
     rms_norm_backward_cases,
     (
         Mistake(
-            _backward(gamma=False),
+            _backward(gamma="none"),
             "dx 里没有乘 γ：先算 g = dy · weight，再往回传。",
             "γ is missing from dx: begin with g = dy · weight.",
+        ),
+        Mistake(
+            _backward(gamma="last"),
+            "dx 最后才乘 γ，太晚了：先算 g = dy · weight，第二项由 g 求出。",
+            "dx is multiplied by γ at the end, which is too late: begin with g = dy · weight and take the second term from g.",
         ),
         Mistake(
             _backward(gamma="twice"),
@@ -500,6 +576,16 @@ RMS_NORM_BACKWARD = Task(
             _backward(shift=True),
             "这是 LayerNorm 的反向：RMSNorm 没有减均值，不用减去 g 的均值。",
             "This is LayerNorm's backward pass. RMSNorm subtracts no mean, so the mean of g stays.",
+        ),
+        Mistake(
+            _backward(centre=True, shift=True),
+            "这是 LayerNorm 的反向：RMSNorm 不减均值，x 和 g 的均值都不要减。",
+            "This is LayerNorm's backward pass. RMSNorm subtracts no mean, neither that of x nor that of g.",
+        ),
+        Mistake(
+            _backward(centre=True),
+            "x 先减去了均值：RMSNorm 的 x̂ 是 x 除以均方根，不减均值。",
+            "x is centred first; RMSNorm's x̂ is x itself over its root mean square.",
         ),
         Mistake(
             _backward(stretch=-1.0),
@@ -530,6 +616,11 @@ RMS_NORM_BACKWARD = Task(
             "ε is fixed at 1e-6; use the eps that is passed in.",
         ),
         Mistake(
+            _other_default,
+            "ε 的默认值是 1e-6，你用了 LayerNorm 的 1e-5。",
+            "The default of ε is 1e-6; yours is LayerNorm's 1e-5.",
+        ),
+        Mistake(
             _backward(terms="x"),
             "dweight 要用归一化之后的 x̂，你用了 x。",
             "dweight needs the normalised x̂; yours has x.",
@@ -538,6 +629,16 @@ RMS_NORM_BACKWARD = Task(
             _backward(terms="weighted"),
             "dweight 里多乘了 γ：它由 dy · x̂ 求和。",
             "dweight carries an extra γ: it is the sum of dy · x̂.",
+        ),
+        Mistake(
+            _backward(averaged=True),
+            "dweight 对词元取了平均：应为求和。",
+            "dweight is averaged over the tokens; it is a sum.",
+        ),
+        Mistake(
+            _dweight_first,
+            "结果的次序反了：先 dx，后 dweight。",
+            "The results are in the wrong order: dx, then dweight.",
         ),
         Mistake(
             _backward(rows=lambda x: tuple(range(x.dim() - 1))),

@@ -140,6 +140,27 @@ class NoUpcast(WithWeight):
         return (x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * self.weight).to(x.dtype)
 
 
+@mutant("RMSNorm", "fp64 goes through fp32")
+class AlwaysInFp32(WithWeight):
+    def forward(self, x):
+        h = x.to(torch.float32)
+        return (h * torch.rsqrt(h.square().mean(-1, keepdim=True) + self.eps) * self.weight).to(x.dtype)
+
+
+@mutant("RMSNorm", "fp64 goes through fp32")
+class AlwaysInFp32AsInLlama(WithWeight):
+    def forward(self, x):
+        rms = torch.sqrt((x.float() ** 2).mean(-1, keepdim=True) + self.eps)
+        return self.weight.to(x.dtype) * (x.float() / rms).to(x.dtype)
+
+
+@mutant("RMSNorm", "keepdim=True is missing")
+class WithoutKeepdim(WithWeight):
+    def forward(self, x):
+        h = widened(x)
+        return (h / torch.sqrt((h * h).mean(-1) + self.eps) * self.weight).to(x.dtype)
+
+
 @mutant("RMSNorm", "stays in fp32")
 class DtypeLost(WithWeight):
     def forward(self, x):
@@ -169,6 +190,12 @@ class EditedInPlace(WithWeight):
 class BuiltIn(WithWeight):
     def forward(self, x):
         return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+
+
+@mutant("RMSNorm", "without calling fused_rms_norm")
+class BuiltIntoAten(WithWeight):
+    def forward(self, x):
+        return torch.ops.aten._fused_rms_norm(x, [x.shape[-1]], self.weight.to(x.dtype), self.eps)[0]
 
 
 @mutant("RMSNorm", "without calling norms")
@@ -295,6 +322,24 @@ def sums_for_averages(x):
     return (h.sum(-1) ** 2 / (h**2).sum(-1)).nan_to_num().to(x.dtype)
 
 
+@mutant("mean_share", "square of the sum")
+def sum_in_the_numerator(x):
+    h = widened(x).double()
+    return (h.sum(-1) ** 2 / (h**2).mean(-1)).nan_to_num().to(x.dtype)
+
+
+@mutant("mean_share", "sum of the squares")
+def sum_in_the_denominator(x):
+    h = widened(x)
+    return (h.mean(-1) ** 2 / (h**2).sum(-1)).nan_to_num().to(x.dtype)
+
+
+@mutant("mean_share", "in percent")
+def in_percent(x):
+    h = widened(x)
+    return (100 * h.mean(-1) ** 2 / (h**2).mean(-1)).nan_to_num().to(x.dtype)
+
+
 @mutant("mean_share", "everything but the mean")
 def what_is_left(x):
     h = widened(x)
@@ -341,6 +386,12 @@ def zeros_forgotten(x):
 def eps_in_the_denominator(x):
     h = widened(x)
     return (h.mean(-1) ** 2 / ((h**2).mean(-1) + 1e-6)).to(x.dtype)
+
+
+@mutant("mean_share", "1e-12 is added to the denominator")
+def small_eps_in_the_denominator(x):
+    h = widened(x)
+    return (h.mean(-1).square() / (h.square().mean(-1) + 1e-12)).to(x.dtype)
 
 
 @mutant("mean_share", "half precision")
@@ -455,6 +506,31 @@ def gamma_forgotten(A, a, gamma, beta, W, b):
     return A - A.mean(0), a - a.mean(), W, b + W @ beta
 
 
+@mutant("fold_layer_norm", "folded into the layer before")
+def gamma_before_the_norm(A, a, gamma, beta, W, b):
+    return gamma.diag() @ (A - A.mean(0)), gamma * (a - a.mean()), W, b + W @ beta
+
+
+@mutant("fold_layer_norm", "subtracted from b")
+def beta_subtracted(A, a, gamma, beta, W, b):
+    return A - A.mean(0), a - a.mean(), W * gamma, b - W @ beta
+
+
+@mutant("fold_layer_norm", "wrong order")
+def the_layer_after_first(A, a, gamma, beta, W, b):
+    return W * gamma, b + W @ beta, A - A.mean(0), a - a.mean()
+
+
+@mutant("fold_layer_norm", "wrong order")
+def matrices_first(A, a, gamma, beta, W, b):
+    return A - A.mean(0), W * gamma, a - a.mean(), b + W @ beta
+
+
+@mutant("fold_layer_norm", "wrong order")
+def biases_first(A, a, gamma, beta, W, b):
+    return a - a.mean(), A - A.mean(0), b + W @ beta, W * gamma
+
+
 @mutant("fold_layer_norm", "original W")
 def beta_scaled(A, a, gamma, beta, W, b):
     W = W * gamma
@@ -544,6 +620,12 @@ def dx_with_weight_twice(dy, x, weight, eps=1e-6):
     return weight * rstd * (g - x_hat * (g * x_hat).mean(-1, True)), over_rows(dy * x_hat)
 
 
+@mutant("rms_norm_backward", "too late")
+def weight_at_the_end(dy, x, weight, eps=1e-6):
+    x_hat, rstd, _ = pieces(dy, x, weight, eps)
+    return rstd * (dy - x_hat * (dy * x_hat).mean(-1, True)) * weight, over_rows(dy * x_hat)
+
+
 @mutant("rms_norm_backward", "γ twice")
 def weight_applied_twice(dy, x, weight, eps=1e-6):
     x_hat, rstd, g = pieces(dy * weight, x, weight, eps)
@@ -560,6 +642,19 @@ def rms_as_a_constant(dy, x, weight, eps=1e-6):
 def as_in_layer_norm(dy, x, weight, eps=1e-6):
     x_hat, rstd, g = pieces(dy, x, weight, eps)
     return rstd * (g - g.mean(-1, True) - x_hat * (g * x_hat).mean(-1, True)), over_rows(dy * x_hat)
+
+
+@mutant("rms_norm_backward", "LayerNorm's backward")
+def wholly_layer_norm(dy, x, weight, eps=1e-6):
+    rstd, g = torch.rsqrt(x.var(-1, keepdim=True, correction=0) + eps), dy * weight
+    x_hat = (x - x.mean(-1, keepdim=True)) * rstd
+    return rstd * (g - g.mean(-1, True) - x_hat * (g * x_hat).mean(-1, True)), over_rows(dy * x_hat)
+
+
+@mutant("rms_norm_backward", "centred first")
+def centred_input(dy, x, weight, eps=1e-6):
+    x_hat, rstd, g = pieces(dy, x - x.mean(-1, keepdim=True), weight, eps)
+    return rstd * (g - x_hat * (g * x_hat).mean(-1, True)), over_rows(dy * x_hat)
 
 
 @mutant("rms_norm_backward", "wrong sign")
@@ -611,10 +706,29 @@ def eps_always_the_default(dy, x, weight, eps=1e-6):
     return rstd * (g - x_hat * (g * x_hat).mean(-1, True)), over_rows(dy * x_hat)
 
 
+@mutant("rms_norm_backward", "LayerNorm's 1e-5")
+def eps_of_layer_norm(dy, x, weight, eps=1e-5):
+    x_hat, rstd, g = pieces(dy, x, weight, eps)
+    return rstd * (g - x_hat * (g * x_hat).mean(-1, True)), over_rows(dy * x_hat)
+
+
 @mutant("rms_norm_backward", "normalised x̂")
 def dweight_with_x(dy, x, weight, eps=1e-6):
     x_hat, rstd, g = pieces(dy, x, weight, eps)
     return rstd * (g - x_hat * (g * x_hat).mean(-1, True)), over_rows(dy * x)
+
+
+@mutant("rms_norm_backward", "averaged over the tokens")
+def dweight_averaged(dy, x, weight, eps=1e-6):
+    x_hat, rstd, g = pieces(dy, x, weight, eps)
+    terms = (dy * x_hat).reshape(-1, x.shape[-1])
+    return rstd * (g - x_hat * (g * x_hat).mean(-1, True)), terms.mean(0)
+
+
+@mutant("rms_norm_backward", "wrong order")
+def dweight_before_dx(dy, x, weight, eps=1e-6):
+    x_hat, rstd, g = pieces(dy, x, weight, eps)
+    return over_rows(dy * x_hat), rstd * (g - x_hat * (g * x_hat).mean(-1, True))
 
 
 @mutant("rms_norm_backward", "extra γ")
@@ -654,6 +768,19 @@ def by_central_differences(dy, x, weight, eps=1e-6):
 def with_autograd(dy, x, weight, eps=1e-6):
     x, weight = x.clone().requires_grad_(), weight.clone().requires_grad_()
     return torch.autograd.grad(pieces(dy, x, weight, eps)[0] * weight, (x, weight), dy)
+
+
+@mutant("rms_norm_backward", "without calling fused_rms_norm")
+def backward_of_aten(dy, x, weight, eps=1e-6):
+    size, aten = [x.shape[-1]], torch.ops.aten
+    _, rstd = aten._fused_rms_norm(x, size, weight, eps)
+    return aten._fused_rms_norm_backward(dy, x, size, rstd, weight, [True, True])
+
+
+@mutant("rms_norm_backward", "without calling fused_rms_norm_backward")
+def backward_of_aten_alone(dy, x, weight, eps=1e-6):
+    _, rstd, _ = pieces(dy, x, weight, eps)
+    return torch.ops.aten._fused_rms_norm_backward(dy, x, [x.shape[-1]], rstd, weight, [True, True])
 
 
 @mutant("rms_norm_backward", "without calling norms.rms_norm_backward")
