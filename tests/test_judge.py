@@ -887,6 +887,18 @@ def test_an_ordinary_user_gets_the_same_grades_as_root(tests_of_03):
         assert (home / "by_user" / "grades.csv").stat().st_uid != 0
 
 
+@needs_linux
+@pytest.mark.slow
+def test_it_runs_from_a_folder_in_tmp_though_submissions_have_a_tmp_of_their_own(tests_of_03):
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        shutil.copytree(ROOT / "normcourse", Path(name, "normcourse"), ignore=shutil.ignore_patterns("__pycache__"))
+        hand_in(Path(name, "all"), solved=SOLVED)
+        command_line = [sys.executable, "-m", "normcourse.grade", "all", "--out", "out", "--tests", tests_of_03]
+        done = subprocess.run(command_line, cwd=name, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert [line[5] for line in rows(Path(name, "out", "grades.csv"))[1:]] == ["16"]
+
+
 def test_without_bubblewrap_it_refuses_and_says_what_to_install(tmp_path, monkeypatch, capsys):
     lay_out(tmp_path, "alice/x.ipynb")
     monkeypatch.setattr(platform, "system", lambda: "Linux")

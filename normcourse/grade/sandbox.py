@@ -95,8 +95,8 @@ class Sandbox:
             environment = os.environ | environment | {"HOME": self._folder.name}
             command.append("--unsafe")
         else:
-            environment |= {"MPLCONFIGDIR": "/tmp"}
-            command = [*bubblewrap(self.private), "--", *command]
+            environment |= {"MPLCONFIGDIR": "/tmp", "PYTHONPATH": str(inside(PACKAGE.parent))}
+            command = [*bubblewrap(self.private), "--", str(inside(sys.executable)), *command[1:]]
         with theirs:
             self._server = subprocess.Popen(
                 command,
@@ -142,6 +142,12 @@ class Sandbox:
             raise NoSandbox(NO_NAMESPACES.format(said=tried.stderr.strip()))
 
 
+def inside(path):
+    """Where a path is found in the sandbox: where it is, but for those in /tmp, which is private there."""
+    path = Path(path)
+    return Path("/from-tmp", path.relative_to("/tmp")) if path.is_relative_to("/tmp") else path
+
+
 def bubblewrap(private):
     """The command line: a read-only system with Python and what of this package may be seen, no network, no home."""
     arguments = ["bwrap", "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net", "--unshare-ipc"]
@@ -160,22 +166,22 @@ def bubblewrap(private):
             arguments += ["--ro-bind-try", path, path]
     prefixes = [Path(folder) for folder in (sys.base_prefix, sys.prefix, site.getusersitepackages())]
     prefixes = [folder for folder in dict.fromkeys(prefixes) if folder.is_dir() and not folder.is_relative_to("/usr")]
-    parents = {parent for folder in [*prefixes, PACKAGE] for parent in folder.parents} - {Path("/")}
+    parents = {parent for folder in [*prefixes, PACKAGE] for parent in inside(folder).parents} - {Path("/")}
     for folder in sorted(parents):  # bubblewrap would give them the rights of the original, such as /root's
         arguments += ["--perms", "0755", "--dir", str(folder)]
     for folder in prefixes:
-        arguments += ["--ro-bind", str(folder), str(folder)]
+        arguments += ["--ro-bind", str(folder), str(inside(folder))]
     for folder in private:
         if any(folder.is_relative_to(seen) for seen in [*prefixes, "/usr"]):
-            arguments += ["--tmpfs", str(folder), "--remount-ro", str(folder)]
-    arguments += ["--tmpfs", str(PACKAGE)]
+            arguments += ["--tmpfs", str(inside(folder)), "--remount-ro", str(inside(folder))]
+    arguments += ["--tmpfs", str(inside(PACKAGE))]
     for path in sorted(PACKAGE.iterdir()):
         names = SEEN.get(path.name)
         if names is not None:
-            arguments += ["--perms", "0755", "--dir", str(path)]
+            arguments += ["--perms", "0755", "--dir", str(inside(path))]
         for part in [path] if names is None else [path / name for name in names]:
-            arguments += ["--ro-bind", str(part), str(part)]
-    arguments += ["--remount-ro", str(PACKAGE)]
+            arguments += ["--ro-bind", str(part), str(inside(part))]
+    arguments += ["--remount-ro", str(inside(PACKAGE))]
     arguments += ["--tmpfs", "/dev", "--dir", "/dev/shm", "--perms", "1777", "--tmpfs", "/tmp"]
     for device in ("null", "zero", "full", "random", "urandom"):
         arguments += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
