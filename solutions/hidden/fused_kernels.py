@@ -268,7 +268,11 @@ def _kernel_mistakes(wrong, past_the_end, first_row):
             "ε 加在了根号外面：应为 sqrt(均方 + ε)。",
             "ε stands outside the root: it should be sqrt(mean square + ε).",
         ),
-        Mistake(wrong(root="none"), "ε 没有用上：应为 sqrt(均方 + ε)。", "ε is not used: it should be sqrt(mean square + ε)."),
+        Mistake(
+            wrong(root="none"),
+            "ε 没有用上：应为 sqrt(均方 + ε)。",
+            "ε is not used: it should be sqrt(mean square + ε).",
+        ),
         Mistake(
             wrong(root="fixed"),
             "ε 写死成了 1e-6：要用传进来的 eps。",
