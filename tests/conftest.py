@@ -9,6 +9,7 @@ if not torch.cuda.is_available():  # before anything imports triton, as parts of
 
 def pytest_addoption(parser):
     parser.addoption("--artefacts", default=None, help="folder for the screenshots of the browser tests")
+    parser.addoption("--seeds", type=int, default=10, help="seeds of hidden tests that wrong and honest answers meet")
 
 
 def pytest_configure(config):

@@ -1,6 +1,7 @@
 """The exercises: solutions earn everything, stubs nothing, wrong answers less, honest ones in other words as much; and
 what learners get holds nothing of the solutions."""
 
+import functools
 import importlib
 import json
 import linecache
@@ -21,7 +22,7 @@ import torch
 from nbgrader.api import Gradebook
 
 from normcourse.check import check, diagnose, recorded, tasks
-from normcourse.check.case import same_answer
+from normcourse.check.case import answer, compare, right_answer, same_answer
 from normcourse.check.hidden import earned, load, load_each, score
 
 from . import answers, build_student
@@ -54,6 +55,20 @@ def written(folder, notebook):
             exec(compile(code, marker[1], "exec"), namespace)
             found[marker[1]] = namespace[marker[1]]
     return found
+
+
+@functools.cache
+def drawn(name, seed):
+    """The hidden cases of a task for a seed, each with the right answer."""
+    cases = HIDDEN[name].cases(torch.Generator().manual_seed(seed))
+    return [(case, right_answer(HIDDEN[name], case)) for case in cases]
+
+
+def points(name, function, seed):
+    """As `score`, for many answers to the same task."""
+    task = HIDDEN[name]
+    found = [compare(answer(function, case, task), right, case) for case, right in drawn(name, seed)]
+    return earned(task, [difference is None for difference in found]), found
 
 
 def named(answer):
@@ -101,11 +116,9 @@ def test_each_unedited_stub_scores_zero_and_is_told_that_it_is_not_written(noteb
 
 
 @pytest.mark.parametrize("answer", answers.MUTANTS, ids=named)
-def test_no_wrong_answer_earns_full_marks(answer):
-    name, function, _ = answer
-    for seed in range(5):
-        points, _ = score(HIDDEN[name], function, seed)
-        assert points < HIDDEN[name].points, f"seed {seed}"
+def test_no_wrong_answer_earns_full_marks_and_each_seed_gives_it_the_same(answer, request):
+    earned = {points(*answer[:2], seed)[0] for seed in range(request.config.getoption("--seeds"))}
+    assert len(earned) == 1 and earned.pop() < HIDDEN[answer[0]].points
 
 
 @pytest.mark.parametrize("answer", [answer for answer in answers.MUTANTS if answer[2]], ids=named)
@@ -117,12 +130,12 @@ def test_the_check_names_the_mistake(answer):
 
 
 @pytest.mark.parametrize("answer", answers.HONEST, ids=named)
-def test_every_honest_variant_earns_full_marks(answer):
+def test_every_honest_variant_earns_full_marks(answer, request):
     name, function = answer
     assert check(name, function), check(name, function)
-    for seed in range(20):
-        points, found = score(HIDDEN[name], function, seed)
-        assert points == HIDDEN[name].points, (seed, [d for d in found if d])
+    for seed in range(request.config.getoption("--seeds")):
+        earned, found = points(name, function, seed)
+        assert earned == HIDDEN[name].points, (seed, [d for d in found if d])
 
 
 def test_there_are_enough_wrong_and_honest_answers():

@@ -42,7 +42,9 @@ def input_gradient_cases(g):
 
 def residual_block_backward_cases(g):
     def case(en, *shape, hidden, **draw):
-        return Case(en, en, block(g, *shape, hidden=hidden, **draw))
+        inputs = block(g, *shape, hidden=hidden, **draw)
+        formula = 1e-11 if inputs["x"].dtype == torch.float64 else None  # finite differences are not as good
+        return Case(en, en, inputs, rounding=formula)
 
     rows, d = between(g, 5, 9), between(g, 4, 7)
     yield case("matrix", rows, d, hidden=d)
@@ -68,7 +70,8 @@ def smallest_singular_values_cases(g):
 
 def path_shares_cases(g):
     def case(en, depth, chi):
-        return Case(en, en, {"depth": depth, "chi": chi})
+        rounding = 1e-8 if depth > 1000 else None  # of lgamma, at values around 20 000
+        return Case(en, en, {"depth": depth, "chi": chi}, rounding=rounding)
 
     yield case("few layers", between(g, 5, 15), uniform(g, 0.1, 0.8))
     yield case("large branches", between(g, 5, 15), uniform(g, 1.5, 3.0))
@@ -76,7 +79,7 @@ def path_shares_cases(g):
     yield case("two layers", 2, uniform(g, 0.2, 0.8))
     yield case("100 layers", 100, uniform(g, 0.01, 0.5))
     yield case("thousands of layers", between(g, 2500, 3500), uniform(g, 0.5, 1.5))
-    yield case("thousands, shrunk", between(g, 2500, 3500), uniform(g, 1e-4, 1e-3))
+    yield case("thousands, shrunk", between(g, 2500, 3500), uniform(g, 1e-3, 3e-3))
     yield case("shut", between(g, 3, 9), 0.0)
 
 

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import torch
-from layer_normalisation import LAYER_NORM, LAYER_NORM_BACKWARD, MERGE_STATISTICS, WELFORD, normal
+from layer_normalisation import LAYER_NORM, LAYER_NORM_BACKWARD, MERGE_STATISTICS, WELFORD, even, normal
 
 from normcourse.check import Case
+
+FORMULA = {torch.float64: 1e-11, torch.float32: 1e-4}  # a formula is this good, finite differences are not
 
 
 def between(g, low, high):
@@ -16,7 +18,7 @@ def layer_norm_cases(g):
     def case(en, *shape, gamma=True, beta=True, eps=None, **options):
         draw = {k: options.pop(k) for k in ("mean", "std", "dtype") if k in options}
         dtype = options.pop("parameters", draw.get("dtype", torch.float32))
-        inputs = {"x": normal(g, *shape, **draw)}
+        inputs = {"x": even(g, *shape, **draw)}
         inputs["weight"] = normal(g, shape[-1], mean=1.0, dtype=dtype) if gamma else None
         inputs["bias"] = normal(g, shape[-1], dtype=dtype) if beta else None
         return Case(en, en, inputs | ({} if eps is None else {"eps": eps}), seed=between(g, 0, 2**30), **options)
@@ -32,9 +34,9 @@ def layer_norm_cases(g):
     yield case("one vector", d)
     yield case("gradients", rows, d, eps=0.1, gradients=True, mean=0.5)
     yield case("gradients in three dimensions, fp64", 2, 3, d, gradients=True, dtype=torch.float64)
-    yield case("fp16", 2, 64, mean=150.0, std=100.0, dtype=torch.float16, gamma=False, beta=False)
-    yield case("bf16", 2, 64, mean=4.0, dtype=torch.bfloat16, gamma=False, beta=False)
-    yield case("large mean", 2, 32, mean=2000.0, gamma=False, beta=False, rounding=2e-3)
+    yield case("fp16", 2, 64, mean=150.0, std=300.0, dtype=torch.float16, gamma=False, beta=False)
+    yield case("bf16", 2, 64, mean=16.3, dtype=torch.bfloat16, gamma=False, beta=False)
+    yield case("large mean", 2, 32, mean=4000.0, std=1.3, gamma=False, beta=False, rounding=2e-3)
     yield case("constant rows", 2, d, std=0.0, mean=3.0)
     yield case("fp64", 2, d, dtype=torch.float64)
     yield case("meta device", 2, 3, d, device="meta")
@@ -44,7 +46,7 @@ def layer_norm_backward_cases(g):
     def case(en, *shape, eps=None, dtype=torch.float64, **draw):
         x, dy = normal(g, *shape, dtype=dtype, **draw), normal(g, *shape, dtype=dtype)
         inputs = {"dy": dy, "x": x, "weight": normal(g, shape[-1], mean=1.0, dtype=dtype)}
-        return Case(en, en, inputs | ({} if eps is None else {"eps": eps}))
+        return Case(en, en, inputs | ({} if eps is None else {"eps": eps}), rounding=FORMULA[dtype])
 
     rows, d = between(g, 2, 6), between(g, 3, 9)
     yield case("matrix", rows, d, mean=1.0)
@@ -61,7 +63,7 @@ def welford_cases(g):
     rows, d = between(g, 2, 6), between(g, 3, 9)
     yield Case("matrix", "matrix", {"x": normal(g, rows, d, mean=1.0, std=2.0, dtype=torch.float64)})
     yield Case("three dimensions", "three dimensions", {"x": normal(g, 2, rows, d, dtype=torch.float64)})
-    yield Case("one vector", "one vector", {"x": normal(g, d, mean=5.0)})
+    yield Case("one vector", "one vector", {"x": even(g, d, mean=5.0)})
     yield Case("one feature", "one feature", {"x": normal(g, rows, 1, dtype=torch.float64)})
     yield Case("large mean", "large mean", {"x": normal(g, rows, 64, mean=-8000.0)}, rounding=1e-2)
     yield Case(

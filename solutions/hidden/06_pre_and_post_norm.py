@@ -83,7 +83,7 @@ def warmup_rate_cases(g):
         return Case(en, en, {"step": step, "hidden_size": between(g, 32, 1024), "warmup": warmup})
 
     warmup = between(g, 50, 500)
-    yield case("in the warm-up", between(g, 5, warmup - 10), warmup)
+    yield case("in the warm-up", between(g, warmup // 2, warmup - 10), warmup)
     yield case("after it", warmup + between(g, 5, 5000), warmup)
     yield case("first update", 0, warmup)
     yield case("second update", 1, warmup)

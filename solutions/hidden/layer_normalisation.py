@@ -20,6 +20,16 @@ def normal(generator, *shape, mean=0.0, std=1.0, dtype=torch.float32):
     return (mean + std * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype)
 
 
+def even(generator, *shape, mean=0.0, std=1.0, dtype=torch.float32, centred=True):
+    """As `normal`, but rows have exactly the spreads std … 2·std (about their own means, which differ, or about `mean`):
+    what a wrong ε does to them is no matter of chance."""
+    x = torch.randn(shape, generator=generator, dtype=torch.float64)
+    x = x - x.mean(-1, keepdim=True) if centred else x
+    x = x / x.square().mean(-1, keepdim=True).sqrt() + 0.5 * centred
+    factors = torch.linspace(1, 2, x[..., 0].numel()).reshape(*shape[:-1], 1) if len(shape) > 1 else 1.5
+    return (mean + std * factors * x).to(dtype)
+
+
 # layer_norm ----------------------------------------------------------------------------------------------------------
 
 
