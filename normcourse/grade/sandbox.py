@@ -65,15 +65,21 @@ class Sandbox:
         talk, theirs = socket.socketpair()
         life, their_life = socket.socketpair()
         with theirs, their_life, self._lock:
-            self._wait_until_ready()
-            try:
-                socket.send_fds(self._control, [b"f"], [theirs.fileno(), their_life.fileno()])
-            except OSError:
+            if not self._forked(theirs, their_life):
                 self._stop()
                 self._start()
-                self._wait_until_ready()
-                socket.send_fds(self._control, [b"f"], [theirs.fileno(), their_life.fileno()])
+                if not self._forked(theirs, their_life):
+                    raise NoSandbox("沙箱一启动就停了 · the sandbox stops as soon as it has started")
         return Child(talk, life)
+
+    def _forked(self, talk, life):
+        """Whether the server made a process for these sockets. It says so: one that is dying still takes requests."""
+        self._wait_until_ready()
+        try:
+            socket.send_fds(self._control, [b"f"], [talk.fileno(), life.fileno()])
+            return self._control.recv(1) == b"f"
+        except OSError:
+            return False
 
     def close(self):
         self._stop()

@@ -55,6 +55,7 @@ def main():
                 traceback.print_exc()
             finally:
                 os._exit(0)
+        control.send(b"f")
         for descriptor in descriptors:
             os.close(descriptor)
 
