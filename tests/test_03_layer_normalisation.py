@@ -116,7 +116,8 @@ def test_two_features_have_two_outputs_and_no_gradient():
 # --- geometry ---------------------------------------------------------------------------------------------------------
 
 
-def points(frame, name):
+def points(frame, name, norm="layer_norm"):
+    frame = frame[frame["norm"] == norm]
     return torch.tensor(frame[[f"{name}{i}" for i in range(3)]].to_numpy(), dtype=torch.float64)
 
 
@@ -134,7 +135,7 @@ def test_the_cloud_goes_onto_the_plane_and_then_onto_the_circle(chapter):
 
 
 def test_rms_norm_goes_onto_the_sphere_and_not_onto_the_plane(chapter):
-    start, end = (points(chapter["cloud"](2.0, norm="rms_norm"), name) for name in "xp")
+    start, end = (points(chapter["cloud"](2.0), name, "rms_norm") for name in "xp")
     ms = start.square().mean(-1)
     torch.testing.assert_close(end.norm(dim=-1), (3 * ms / (ms + 1e-6)).sqrt(), rtol=3e-6, atol=0)
     assert float(F.cosine_similarity(start, end, dim=-1).min()) > 1 - 1e-6  # straight towards the origin
@@ -456,7 +457,7 @@ GROUPS = {  # which axes share statistics, as the papers define it; features in 
 def test_the_coloured_elements_are_those_that_share_statistics(chapter, norm):
     assert set(chapter["CUBE"]) == set(GROUPS)
     for chosen in ((1, 1, 1), (2, 3, 5), (3, 4, 6)):
-        frame = chapter["shared"](norm, *chosen)
+        frame = chapter["shared"](*chosen).query("norm == @norm")
         mine = tuple(i - 1 for i in chosen)
         places = list(itertools.product(range(3), range(4), range(6)))
         assert list(frame[["batch", "position", "feature"]].itertuples(index=False, name=None)) == places
@@ -468,7 +469,7 @@ def test_the_coloured_elements_are_those_that_share_statistics(chapter, norm):
 def test_an_element_that_is_not_coloured_has_no_influence_whatever_its_value(chapter):
     x = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
     for norm, function in chapter["CUBE"].items():
-        frame = chapter["shared"](norm, 2, 2, 2)
+        frame = chapter["shared"](2, 2, 2).query("norm == @norm")
         outside = torch.tensor((frame["influence"] == 0).to_numpy()).view(x.shape)
         assert outside.any()
         # the sums run in the same order over the same numbers, so the output is the same to the last bits
@@ -497,12 +498,12 @@ def test_titles_say_what_the_frames_hold(chapter):
     two = {"ncols": 2}
     assert "LayerNorm passes 18, RMSNorm 19" in titles(drawings.norm_spectrum, chapter["norm_spectrum"](20))
     assert "LayerNorm passes 0, RMSNorm 1" in titles(drawings.norm_spectrum, chapter["norm_spectrum"](2))
-    assert "distance to the plane up to 0.00, to the origin 1.73" in titles(drawings.geometry, chapter["cloud"](2.0))
+    assert "from the plane up to 0.00, from the origin 1.73" in titles(drawings.geometry, chapter["cloud"](2.0), **two)
     skew = float(pd.Series(layer_norm(chapter["features"]("relu", 256))).pipe(lambda y: ((y - y.mean()) ** 3).mean()))
     assert f"skewness still {skew:.1f}" in titles(drawings.before_and_after, chapter["shapes"](), **two)
     assert "largest gradient 311" in titles(drawings.eps_place, chapter["sizes"](), **two)
-    cube = titles(drawings.statistics_cube, chapter["shared"]("batch_norm"))
-    assert "12 elements affect y: 8 in other samples, 2 at later positions" in cube
+    cubes = titles(drawings.statistics_cubes, chapter["shared"](), nrows=3, ncols=2)
+    assert "12 affect y: 8 in other samples, 2 at later positions" in cubes
     growth = chapter["weight_growth"]()
     end = growth[growth["here"] & (growth["step"] == 200)]["effective_rate"].mean()
     assert canvas.number(end) in titles(drawings.weight_growth, growth, **two)

@@ -24,7 +24,7 @@ from .layer_norm import (
     eps_place,
     geometry,
     norm_spectrum,
-    statistics_cube,
+    statistics_cubes,
     weight_growth,
 )
 from .placements import (

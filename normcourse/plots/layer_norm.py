@@ -56,49 +56,52 @@ def before_and_after(frame, axes):
     theory(axes[1], "normal", z, normal, "N(0, 1)", at=1.0)
 
 
-def geometry(frame, ax):
+def geometry(frame, axes):
     """Points in three dimensions on their way from the input (`x0 …`) over `c0 …` to where they are now (`p0 …`).
 
-    Columns `azimuth` and `elevation` give the direction one looks from, `norm` which surface the points end on.
+    A panel for each `norm`; the columns `azimuth` and `elevation` give the direction one looks from.
     """
-    start, middle, now = (frame[[f"{name}{i}" for i in range(3)]].to_numpy() for name in "xcp")
     right, up, towards = _view(frame["azimuth"].iloc[0], frame["elevation"].iloc[0])
-    layer_norm, radius, reach = frame["norm"].iloc[0] == "layer_norm", np.sqrt(3), 3.7
-    ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-    ax.set_axis_off()
 
     def flat(points):
         return points @ np.stack([right, up], axis=1)
 
-    turn = np.linspace(0, 2 * np.pi, 121)
-    a, b, one = np.array([1, -1, 0]) / 2**0.5, np.array([1, 1, -2]) / 6**0.5, np.ones(3) / 3**0.5
-    ring = np.cos(turn)[:, None] * a + np.sin(turn)[:, None] * b
-    if layer_norm:
+    for ax, (norm, rows) in zip(axes, frame.groupby("norm", sort=False)):
+        start, middle, now = (rows[[f"{name}{i}" for i in range(3)]].to_numpy() for name in "xcp")
+        ax.set(xlim=(-3.7, 3.7), ylim=(-3.7, 3.7), aspect="equal")
+        ax.set_axis_off()
+        _surface(ax, norm, flat)
+        path = np.stack([flat(start), flat(middle), flat(now)], axis=1)
+        ax.add_collection(LineCollection(path, colors=GREY, linewidths=0.7, alpha=0.6))
+        ax.scatter(*flat(start).T, s=10, facecolors="none", edgecolors=GREY, linewidths=0.8, zorder=3)
+        depth = now @ towards
+        colour = BLUE if norm == "layer_norm" else VERMILLION
+        ax.scatter(*flat(now).T, s=22 + 6 * np.clip(depth, -2, 4), color=colour, zorder=4, linewidths=0)
+        far, radii = np.abs(now.sum(axis=1)).max() / np.sqrt(3), np.linalg.norm(now, axis=1)
+        low, high = f"{radii.min():.2f}", f"{radii.max():.2f}"
+        between = low if low == high else f"{low} … {high}"
+        zh, en = f"离平面最远 {far:.2f}，离原点 {between}", f"from the plane up to {far:.2f}, from the origin {between}"
+        ax.set_title(f"{term(norm)}\n{text(zh, en)}", fontsize=11.5)
+
+
+def _surface(ax, norm, flat):
+    """Where the outputs of a norm of three features lie, drawn with `flat`, from three dimensions to two: the circle in
+    its plane, or the sphere."""
+    turn = np.linspace(0, 2 * np.pi, 121)[:, None]
+    radius, one = np.sqrt(3), np.ones(3) / np.sqrt(3)
+    if norm == "layer_norm":
+        ring = np.cos(turn) * np.array([1, -1, 0]) / np.sqrt(2) + np.sin(turn) * np.array([1, 1, -2]) / np.sqrt(6)
         ax.fill(*flat(3.3 * ring).T, color=SKY, alpha=0.16, linewidth=0)
         ax.plot(*flat(radius * ring).T, color=BLUE, linewidth=1.6)
         ax.plot(*flat(np.outer([-3.4, 3.4], one)).T, color=GREEN, linewidth=1.6, linestyle="--")
         _beside(ax, "axis", flat(3.4 * one), "(1, 1, 1)", GREEN)
     else:
-        ax.fill(*(radius * np.stack([np.cos(turn), np.sin(turn)])), color=ORANGE, alpha=0.14, linewidth=0)
-        circles = [np.cos(turn)[:, None] * np.eye(3)[i] + np.sin(turn)[:, None] * np.eye(3)[j] for i, j in _PAIRS]
+        ax.fill(radius * np.cos(turn), radius * np.sin(turn), color=ORANGE, alpha=0.14, linewidth=0)
+        circles = [np.cos(turn) * np.eye(3)[i] + np.sin(turn) * np.eye(3)[j] for i, j in _PAIRS]
         ax.add_collection(LineCollection([flat(radius * c) for c in circles], colors=ORANGE, linewidths=0.9))
     for i in range(3):
         ax.plot(*flat(np.outer([0, 3.0], np.eye(3)[i])).T, color=GREY, linewidth=0.9)
         _beside(ax, f"x{i}", flat(3.0 * np.eye(3)[i]), f"$x_{i + 1}$", "#444444")
-    path = np.stack([flat(start), flat(middle), flat(now)], axis=1)
-    ax.add_collection(LineCollection(path, colors=GREY, linewidths=0.7, alpha=0.6))
-    ax.scatter(*flat(start).T, s=10, facecolors="none", edgecolors=GREY, linewidths=0.8, zorder=3)
-    depth = now @ towards
-    colour = BLUE if layer_norm else VERMILLION
-    ax.scatter(*flat(now).T, s=22 + 6 * np.clip(depth, -2, 4), color=colour, zorder=4, linewidths=0)
-    far, radii = np.abs(now @ one).max(), np.linalg.norm(now, axis=1)
-    low, high = f"{radii.min():.2f}", f"{radii.max():.2f}"
-    between = low if low == high else f"{low} … {high}"
-    finding(
-        ax,
-        f"到平面的距离最多 {far:.2f}，到原点 {between}（√3 = 1.73）",
-        f"distance to the plane up to {far:.2f}, to the origin {between}",
-    )
 
 
 def eps_place(frame, axes):
@@ -217,53 +220,57 @@ def drift_and_loss(frame, axes):
     axes[1].set_title(f"{text(*moved, ' ')}\n{'   '.join(signs['moved'])}", fontsize=11.5)
 
 
-def statistics_cube(frame, ax):
-    """The (batch, sequence, feature) cube, its samples side by side: which elements of x have a say in one y.
+def statistics_cubes(frame, axes):
+    """A (batch, sequence, feature) cube per `norm`, its samples side by side: which elements of x have a say in one y.
 
     Columns `batch`, `position`, `feature`, `influence` (∂y/∂x of the chosen y) and `chosen`.
     """
-    batches, positions, features = (frame[name].max() + 1 for name in ("batch", "position", "feature"))
+    for ax, (norm, rows) in zip(axes, frame.groupby("norm", sort=False)):
+        here, share = rows[rows["chosen"]].iloc[0], rows[rows["influence"] > 0]
+        _cube(ax, rows)
+        elsewhere = share["batch"] != here["batch"]
+        later = ~elsewhere & (share["position"] > here["position"])
+        zh = f"{len(share)} 个元素决定 y：别的样本里 {elsewhere.sum()} 个，后面的位置上 {later.sum()} 个"
+        en = f"{len(share)} affect y: {elsewhere.sum()} in other samples, {later.sum()} at later positions"
+        ax.set_title(f"{term(norm)}\n{text(zh, en)}", fontsize=10.5)
+
+
+def _cube(ax, rows):
+    batches, positions, features = (rows[name].max() + 1 for name in ("batch", "position", "feature"))
     pitch, deep = features + 2.4, np.array([0.42, 0.34])
-    ax.set(xlim=(-1.6, batches * pitch - 0.6), ylim=(-2.0, positions + 1.6), aspect="equal")
+    ax.set(xlim=(-1.6, batches * pitch - 0.6), ylim=(-1.6, positions + 1.4), aspect="equal", anchor="NW")
     ax.set_axis_off()
-    polygons, colours = [], []
-    for row in frame.itertuples():
-        share = row.influence > 0
-        face = VERMILLION if row.chosen else SKY if share else "#f2f2f2"
+    polygons, colours, dots = [], [], []
+    for row in rows.itertuples():
+        face = VERMILLION if row.chosen else SKY if row.influence > 0 else "#f2f2f2"
         corner = np.array([row.batch * pitch + row.feature, positions - 1.0 - row.position])
         square = corner + np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
-        polygons.append(square)
-        colours.append(face)
+        faces = [square]
         if row.position == 0:
-            polygons.append([square[3], square[2], square[2] + deep, square[3] + deep])
-            colours.append(face)
+            faces.append([square[3], square[2], square[2] + deep, square[3] + deep])
         if row.feature == features - 1:
-            polygons.append([square[1], square[2], square[2] + deep, square[1] + deep])
-            colours.append(face)
+            faces.append([square[1], square[2], square[2] + deep, square[1] + deep])
+        polygons += faces
+        colours += [face] * len(faces)
+        if row.chosen:
+            note(ax, "chosen", *(corner + 0.5), "y", "white", fontsize=9, ha="center", va="center")
+        elif row.influence > 0:
+            dots.append(corner + 0.5)
     ax.add_collection(PolyCollection(polygons, facecolors=colours, edgecolors="#777777", linewidths=0.6))
-    sharing = frame[(frame["influence"] > 0) & ~frame["chosen"]]
-    dots = np.stack([sharing["batch"] * pitch + sharing["feature"] + 0.5, positions - 0.5 - sharing["position"]])
-    ax.plot(*dots, "o", color="black", markersize=2.5)
-    here = frame[frame["chosen"]].iloc[0]
-    at = (here["batch"] * pitch + here["feature"] + 0.5, positions - 0.5 - here["position"])
-    note(ax, "chosen", *at, "y", "white", ha="center", va="center")
+    ax.plot(*np.array(dots).T, "o", color="black", markersize=2.0)
     for batch in range(batches):
-        words = text(f"第 {batch + 1} 个样本", f"sample {batch + 1}", " ")
-        note(ax, f"sample {batch}", batch * pitch + features / 2, positions + 0.55, words, "#444444", ha="center")
-    note(ax, "feature", features / 2, -0.35, text("特征", "feature", " ") + " →", "#444444", ha="center", va="top")
-    note(ax, "position", -0.3, positions / 2, "← " + text("位置", "position", " "), "#444444", rotation=90, **_UPRIGHT)
-    others = frame[frame["influence"] > 0]
-    elsewhere = (others["batch"] != here["batch"]).sum()
-    later = ((others["batch"] == here["batch"]) & (others["position"] > here["position"])).sum()
-    name = term(frame["norm"].iloc[0], " ")
-    zh = f"{len(others)} 个元素决定 y：{elsewhere} 个在别的样本里，{later} 个在后面的位置上"
-    en = f"{len(others)} elements affect y: {elsewhere} in other samples, {later} at later positions"
-    ax.set_title(f"{name}\n{text(zh, en)}", fontsize=11.5)
+        words = text(f"样本 {batch + 1}", f"sample {batch + 1}", " ")
+        note(ax, f"sample {batch}", batch * pitch + features / 2, positions + 0.5, words, fontsize=9, **_LEGEND)
+    words = text("特征", "feature", " ") + " →"
+    note(ax, "feature", features / 2, -0.3, words, fontsize=9, va="top", **_LEGEND)
+    words = "← " + text("位置", "position", " ")
+    note(ax, "position", -0.3, positions / 2, words, "#444444", fontsize=9, rotation=90, **_UPRIGHT)
 
 
 _NAMES = {"layer_norm": "LayerNorm", "rms_norm": "RMSNorm"}
 _PAIRS = ((0, 1), (1, 2), (0, 2))
 _UPRIGHT = {"ha": "right", "va": "center"}
+_LEGEND = {"colour": "#444444", "ha": "center"}
 _PLACES = {
     "inside": (BLUE, "o", "●", "√(σ² + ε)"),
     "outside": (VERMILLION, "s", "■", "σ + ε"),
