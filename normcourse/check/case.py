@@ -11,13 +11,18 @@ another process, and the learner's code needs to see nothing else.
 """
 
 import contextlib
+import os
 import re
 import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
+
+PACKAGE = Path(__file__).parents[1]
 
 # The relative error that rounding may leave, by the dtype of the result. In half precision: one rounding of a result
 # computed in fp32, or two in a row (as Llama does before the weight), but not a sum taken in half precision.
@@ -160,28 +165,29 @@ def rules(task):
     """Inside, calling what the task forbids raises `ForbiddenCall`, whatever name it goes by."""
 
     given = []  # memory that a kernel may write to
+    without, only = frozenset(task.without), frozenset(task.only)
+    closed = tuple(str(PACKAGE.parent.joinpath(*module.split("."))) for module in task.closed)
+    closed = tuple(f"{path}{end}" for path in closed for end in (".py", os.sep))
 
     class Without(TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):
             name = getattr(function, "__name__", "").split(".")[0].strip("_")  # "layer_norm.default" is one, too
-            if name in task.without or (task.only and name not in task.only):
+            if name in without or (only and name not in only):
                 raise ForbiddenCall(name)
             result = function(*args, **(kwargs or {}))
-            if task.only and name in UNWRITTEN and result.numel() and result.is_floating_point():
+            if only and name in UNWRITTEN and result.numel() and result.is_floating_point():
                 result = _guarded(result.fill_(torch.nan) if "empty" in name else result)
                 given.append(result)
             return result
 
     def watch(frame, event, _):
-        module = frame.f_globals.get("__name__", "")
-        name = frame.f_code.co_name
-        if event == "call" and f"{module}.".startswith(closed) and name != "<module>":
-            module = module.removeprefix("normcourse.")
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
+        if event == "call" and file.startswith(closed) and name != "<module>":
+            module = ".".join(Path(file).relative_to(PACKAGE).with_suffix("").parts)
             raise ForbiddenCall(module if name.startswith("_") else f"{module}.{name}")
 
-    closed = tuple(f"{module}." for module in task.closed)
     before = sys.getprofile()
-    if task.closed:
+    if closed:
         sys.setprofile(watch)  # of this thread only: explorers go on drawing in theirs
     try:
         with Without():
@@ -248,8 +254,8 @@ def answer(target, case, task=None):
             function = target if case.init is None else target(*case.init)
         if case.state is not None:
             leaves = leaves | _set_parameters(function, convert(case.state, fresh))
-        with rules(task) if task else contextlib.nullcontext():
-            returned = function(*inputs.values())
+        with torch.enable_grad(), rules(task) if task else contextlib.nullcontext():
+            returned = plain(function(*inputs.values()))
         collected.kind = kind(returned)
         results = [result for result, _ in flatten(returned)]
         collected.results = [result.detach() for result in results]
@@ -275,6 +281,18 @@ def right_answer(task, case):
     if task.widened:
         case = replace(case, inputs=convert(case.inputs, wide), state=convert(case.state, wide))
     return answer(task.right, case)
+
+
+def plain(returned):
+    """The same in types of Python and torch alone, so that no code of the learner's runs when it is looked at."""
+    if isinstance(returned, torch.Tensor):
+        with torch._C.DisableTorchFunction():
+            return torch.Tensor.as_subclass(returned, torch.Tensor)
+    if isinstance(returned, (bool, int, float)):
+        return float(returned)
+    if isinstance(returned, (tuple, list)):
+        return (tuple if isinstance(returned, tuple) else list)(plain(part) for part in returned)
+    return np.asarray(returned) if hasattr(returned, "__array__") else returned
 
 
 def flatten(returned):

@@ -43,7 +43,7 @@ def grade(options, out, sandbox):
 
     torch.set_num_threads(1)
     run = Run(out, options.tests, options.seed, options.unsafe_no_sandbox)
-    submissions = collect(options.submissions, run.exam.exercises)
+    submissions = collect(options.submissions, run.exam.exercises, out)
     with Progress(len(submissions)) as progress:
         results = run.grade(submissions, sandbox, options.jobs, progress)
     report.write_all(results, run.exam, out, options.unsafe_no_sandbox)

@@ -13,16 +13,27 @@ import re
 import stat
 import threading
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from .notebook import LARGEST, Refused, too_large
 
 LARGEST_ZIP_INSIDE = 64 << 20  # bytes of a zip within a zip
-MEMBERS = 20_000  # of a zip
+MEMBERS = 20_000  # of the zip that is graded
+FILES = 200  # of a zip that somebody handed in, with those in zips inside it
 DEPTH = 2  # zips within zips
 RATIO = 200  # of size to compressed size; a notebook with pictures has about 1, a bomb 1000
-IGNORED = {"__MACOSX", ".ipynb_checkpoints", "__pycache__", "Thumbs.db", "desktop.ini"}
+IGNORED = {
+    "__MACOSX",
+    ".ipynb_checkpoints",
+    "__pycache__",
+    "Thumbs.db",
+    "desktop.ini",
+    ".DS_Store",
+    ".git",
+    ".gitignore",
+}
 ARCHIVES = {".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz"}
 
 # "Zhang San_1234567_assignsubmission_file_/x.ipynb", without folders "Zhang San_1234567_assignsubmission_file_x.ipynb"
@@ -57,34 +68,44 @@ class Submission:
         return key.hexdigest()[:32], content, reason
 
 
-def collect(folder, assignments=()):
+def collect(folder, assignments=(), out=None):
     """The list of `Submission` in a folder, or in a single notebook or zip, in the order of their paths.
 
-    Args: assignments: names of exercises, such as "03_layer_normalisation"; a folder of this name is not a learner.
+    Args:
+        assignments: names of exercises, such as "03_layer_normalisation"; a folder of this name is not a learner.
+        out: a folder of results, left out if it lies inside.
+
     Raises: FileNotFoundError.
     """
     folder = Path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"there is no {folder}")
     top = folder if folder.is_dir() else folder.parent
-    files = list(_walk(folder, top)) if folder.is_dir() else list(_file(folder, top))
-    notebooks = [path for path, _ in files if path.endswith(".ipynb")]
-    wrapper = _wrapper([path for path, _ in files], assignments)
-    submissions = []
+    out = out and Path(out).resolve()
+    files = list(_walk(folder, top, out)) if folder.is_dir() else list(_file(folder, top, MEMBERS))
+    notebooks = [path for path, _ in files if path.lower().endswith(".ipynb")]
+    layout = Layout([path for path, _ in files], assignments)
+    submissions, times = [], Counter()
     for path, read in sorted(files, key=lambda file: file[0]):
-        if not path.endswith(".ipynb") and _lies_beside(path, notebooks):
+        if path not in notebooks and layout.lies_beside(path, notebooks):
             continue  # a picture or a data file that came with a notebook
-        submissions.append(Submission(path, read, *_whose(path, wrapper, assignments)))
+        whose = layout.whose(path)
+        times[path] += 1  # a zip may hold several files of one name
+        submissions.append(Submission(path if times[path] == 1 else f"{path} #{times[path]}", read, *whose))
     return submissions
 
 
-def _walk(folder, top):
-    """(path, read) of everything in a folder on disk; links are not followed."""
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    entries = [entry for entry in entries if entry.name not in IGNORED and not entry.name.startswith((".", "._"))]
+def _ignored(name):
+    return name in IGNORED or name.startswith("._")
+
+
+def _walk(folder, top, out):
+    """(path, read) of everything in a folder on disk but `out`; links are not followed."""
+    entries = [entry for entry in os.scandir(folder) if not _ignored(entry.name)]
+    entries = [entry for entry in sorted(entries, key=lambda entry: entry.name) if Path(entry.path).resolve() != out]
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(Path(entry.path), top)
+            yield from _walk(Path(entry.path), top, out)
         else:
             yield from _file(Path(entry.path), top)
     if not entries and folder != top:
@@ -95,14 +116,14 @@ def _shown(path, top):
     return str(PurePosixPath(path.relative_to(top))).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _file(path, top):
+def _file(path, top, files=FILES):
     name, status = _shown(path, top), path.lstat()
     if stat.S_ISLNK(status.st_mode):
         yield name, _refuse("是一个链接，不是文件。", "It is a link, not a file.")
     elif not stat.S_ISREG(status.st_mode):
         yield name, _refuse("不是普通文件。", "It is not a regular file.")
     elif path.suffix.lower() == ".zip":
-        yield from _zip(Archive(functools.partial(open, path, "rb")), name, DEPTH)
+        yield from _at_most(files, _zip(Archive(functools.partial(open, path, "rb")), name, DEPTH), name)
     elif path.suffix.lower() == ".ipynb":
         yield name, lambda: _read(path)
     else:
@@ -128,7 +149,7 @@ class Archive:
 
     def members(self):
         with self._lock:
-            return [info for info in self._use().infolist() if not info.is_dir()]
+            return [info for info in self._use().infolist() if not info.filename.endswith("/")]
 
     def read(self, info, largest):
         """The bytes of one member, whose stated size is not believed. Raises: Refused."""
@@ -160,6 +181,19 @@ class Archive:
         return self._zip
 
 
+def _at_most(limit, files, name):
+    """The (path, read) in a zip, or a single refusal where they are too many or the zip is broken."""
+    try:
+        found = list(itertools.islice(files, limit + 1))
+    except Exception as error:  # zipfile raises many kinds
+        kind = type(error).__name__
+        yield name, _refuse("压缩包读不出来，可能坏了。", f"The zip cannot be read, perhaps it is broken ({kind}).")
+        return
+    if len(found) > limit:
+        found = [(name, _refuse(f"压缩包里的文件超过 {limit} 个，太多了。", f"The zip holds more than {limit} files."))]
+    yield from found
+
+
 def _zip(archive, name, depth):
     """(path, read) of everything in a zip, itself perhaps in a zip."""
     try:
@@ -167,19 +201,18 @@ def _zip(archive, name, depth):
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError, Refused):
         yield name, _refuse("压缩包打不开，可能没有传完。", "The zip cannot be opened; perhaps it was cut short.")
         return
-    if len(members) > MEMBERS:
-        yield (
-            name,
-            _refuse(f"压缩包里有 {len(members)} 个文件，太多了。", f"The zip holds {len(members)} files, too many."),
-        )
-        return
     found = False
     for info in members:
         inside = PurePosixPath(_member_name(info).replace("\\", "/"))
-        if IGNORED & set(inside.parts) or inside.name.startswith("."):
+        if any(map(_ignored, inside.parts)):
             continue
         found, path = True, f"{name}!/{inside}"
-        if inside.is_absolute() or ".." in inside.parts or (len(inside.parts[0]) > 1 and inside.parts[0][1] == ":"):
+        if (
+            not inside.parts
+            or inside.is_absolute()
+            or ".." in inside.parts
+            or (len(inside.parts[0]) > 1 and inside.parts[0][1] == ":")
+        ):
             yield path, _refuse("压缩包里的路径指到了包外面。", "A path in the zip leads out of it.")
         elif stat.S_ISLNK(info.external_attr >> 16):
             yield path, _refuse("是一个链接，不是文件。", "It is a link, not a file.")
@@ -187,7 +220,8 @@ def _zip(archive, name, depth):
             yield path, lambda info=info: archive.read(info, LARGEST)
         elif inside.suffix.lower() == ".zip" and depth > 1:
             content = functools.partial(archive.read, info, LARGEST_ZIP_INSIDE)
-            yield from _zip(Archive(lambda content=content: io.BytesIO(content())), path, depth - 1)
+            inner = Archive(lambda content=content: io.BytesIO(content()))
+            yield from _at_most(FILES, _zip(inner, path, depth - 1), path)
         else:
             yield path, _refuse(*_not_a_notebook(inside.suffix))
     if not found:
@@ -223,49 +257,59 @@ def _not_a_notebook(suffix):
     return f"{suffix or '这'} 不是 notebook（.ipynb）。", f"{suffix or 'This'} is not a notebook (.ipynb)."
 
 
-def _lies_beside(path, notebooks):
-    """Whether a file came together with a notebook: in the same learner's folder, or under the same Canvas number."""
-    canvas = CANVAS.fullmatch(PurePosixPath(path).name)
-    if canvas:
-        return any((m := CANVAS.fullmatch(PurePosixPath(n).name)) and m["id"] == canvas["id"] for n in notebooks)
-    folder = str(PurePosixPath(path).parent)
-    return folder != "." and not folder.endswith("!") and any(n.startswith(f"{folder}/") for n in notebooks)
-
-
 def _parts(path):
     return [part for part in re.split(r"!?/", path) if part]
 
 
-def _wrapper(paths, assignments):
-    """How many leading folders all paths have in common, such as that of the course; a learner's own is not counted."""
-    split = [_parts(path) for path in paths]
-    if len(split) < 2:
-        return 0
-    columns = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*(parts[:-1] for parts in split)))
-    common = len(list(columns))
-    if all(len(parts) == common + 1 and _is_assignment(parts[-1], assignments) for parts in split):
-        return max(common - 1, 0)
-    return common
+class Layout:
+    """Who handed in what, from where it lies. Only the outermost name is believed, the one that Moodle, Canvas or the
+    instructor gave: what is in a zip or a folder somebody handed in is named by that learner.
 
+    Args: paths: of all files. assignments: names of exercises.
+    """
 
-def _is_assignment(name, assignments):
-    return any(PurePosixPath(name).stem == assignment for assignment in assignments)
+    def __init__(self, paths, assignments):
+        self.assignments = assignments
+        split = [_parts(path) for path in paths]
+        self.wrapper = self._common(split)
 
+    def whose(self, path):
+        """(learner, id, system)."""
+        parts = _parts(path)
+        for part in parts[: self.wrapper + 1]:
+            if found := MOODLE.match(part):
+                return found["learner"].strip(), found["id"], "moodle"
+        if found := CANVAS.fullmatch(self._outermost(parts)):
+            return found["learner"], found["id"], "canvas"
+        folders = [part for part in parts[self.wrapper : -1] if not self._is_assignment(part)]
+        if folders:
+            return folders[0].removesuffix(".zip"), "", ""
+        stem = PurePosixPath(parts[-1]).stem
+        for assignment in self.assignments:  # "03_layer_normalisation_张三.ipynb"
+            stem = re.sub(rf"[-_ ]*{re.escape(assignment)}[-_ ]*", "", stem) or stem
+        return stem, "", ""
 
-def _whose(path, wrapper, assignments):
-    """(learner, id, system) as the layout says."""
-    parts = _parts(path)
-    for part in parts:
-        if found := MOODLE.match(part):
-            return found["learner"].strip(), found["id"], "moodle"
-    if found := CANVAS.fullmatch(parts[-1]):
-        return found["learner"], found["id"], "canvas"
-    if len(parts) > 1 and (found := CANVAS.fullmatch(parts[0])):  # a zip that was handed in through Canvas
-        return found["learner"], found["id"], "canvas"
-    folders = [part for part in parts[wrapper:-1] if not _is_assignment(part, assignments)]
-    if folders:
-        return folders[0].removesuffix(".zip"), "", ""
-    stem = PurePosixPath(parts[-1]).stem
-    for assignment in assignments:  # "03_layer_normalisation_张三.ipynb"
-        stem = re.sub(rf"[-_ ]*{re.escape(assignment)}[-_ ]*", "", stem) or stem
-    return stem, "", ""
+    def lies_beside(self, path, notebooks):
+        """Whether a file came with a notebook: in the same learner's folder, or under the same Canvas number."""
+        if len(_parts(path)) == self.wrapper + 1 and CANVAS.fullmatch(self._outermost(_parts(path))):
+            return any(self.whose(notebook) == self.whose(path) for notebook in notebooks)
+        folder = str(PurePosixPath(path).parent)
+        own = len(_parts(folder)) > self.wrapper and not folder.endswith("!")
+        return own and folder != "." and any(notebook.startswith(f"{folder}/") for notebook in notebooks)
+
+    def _outermost(self, parts):
+        return parts[min(self.wrapper, len(parts) - 1)]
+
+    def _common(self, split):
+        """How many leading folders all paths have in common, such as that of the course; a learner's own is not
+        counted."""
+        if len(split) < 2:
+            return max(len(split[0]) - 1, 0) if split and any(map(MOODLE.match, split[0])) else 0
+        columns = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*(parts[:-1] for parts in split)))
+        common = len(list(columns))
+        if all(len(parts) == common + 1 and self._is_assignment(parts[-1]) for parts in split):
+            return max(common - 1, 0)
+        return common
+
+    def _is_assignment(self, name):
+        return any(PurePosixPath(name).stem == assignment for assignment in self.assignments)

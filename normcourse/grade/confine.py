@@ -8,7 +8,9 @@ import contextlib
 import ctypes
 import os
 import platform
+import re
 import resource
+import signal
 import struct
 from pathlib import Path
 
@@ -44,6 +46,11 @@ FORBIDDEN_CALLS = {
     "mount_setattr": (442, 442),
     "memfd_create": (319, 279),
     "memfd_secret": (447, 447),
+    "flock": (73, 32),  # of a file of the system it would stop others
+    "utimensat": (280, 88),  # the devices are the system's own: their times would change
+    "utimes": (235, 88),
+    "utime": (132, 88),
+    "futimesat": (261, 88),
     "shmget": (29, 194),
     "msgget": (68, 186),
     "semget": (64, 190),
@@ -70,7 +77,8 @@ FORBIDDEN_CALLS = {
     "swapon": (167, 224),
     "reboot": (169, 142),
 }
-CLONE, CLONE3, SOCKET = (56, 220), (435, 435), (41, 198)
+CLONE, CLONE3, SOCKET, MMAP = (56, 220), (435, 435), (41, 198), (9, 222)
+SHARED_MEMORY = 0x21  # MAP_SHARED | MAP_ANONYMOUS: pages that count for nobody
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 FAMILIES = (1, 2, 10, 16)  # unix, IPv4, IPv6, netlink; a virtual machine's vsock, say, knows no network namespace
 EPERM, ENOSYS, EAFNOSUPPORT = 1, 38, 97
@@ -116,6 +124,7 @@ def enter_namespaces():
 
 def give_up_everything(memory=MEMORY):
     """In process 1 of the new namespaces: private /tmp, /dev/shm and /proc, then limits, and no way back."""
+    _call("unshare", NEW_NS)  # its mounts are not those of the process that watches it, which needs its own /proc
     _call("mount", b"none", b"/", None, MS_REC | MS_SLAVE, None)
     for place in (b"/tmp", b"/dev/shm"):
         options = f"size={DISK},nr_inodes=4096,mode=0700".encode()
@@ -151,6 +160,13 @@ def set_limits(memory=MEMORY):
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
 
 
+def stay_alone():
+    """From here on process 1 is the only one, and starts no process or thread: nobody else helps it to answer."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+
+
 def filter_calls():
     """Install the system call filter, for this process and all it starts. Nothing on an unknown architecture."""
     if platform.machine() not in ARCHITECTURES:
@@ -166,6 +182,8 @@ def filter_calls():
     program += [unless_equal(CLONE3[column], 1), refuse(ENOSYS)]  # its flags cannot be seen; glibc falls back to clone
     spaces = NEW_USER | NEW_PID | NEW_NS | NEW_NET | NEW_IPC | NEW_UTS | NEW_CGROUP
     program += [unless_equal(CLONE[column], 4), load(16), (0x45, 0, 1, spaces), refuse(EPERM), load(0)]
+    program += [unless_equal(MMAP[column], 5), load(40), (0x54, 0, 0, SHARED_MEMORY)]
+    program += [(0x15, 0, 1, SHARED_MEMORY), refuse(EPERM), load(0)]
     program += [unless_equal(SOCKET[column], len(FAMILIES) + 3), load(16)]
     program += [(0x15, len(FAMILIES) - i, 0, family) for i, family in enumerate(FAMILIES)]
     program += [refuse(EAFNOSUPPORT), load(0), (0x06, 0, 0, 0x7FFF0000)]
@@ -177,15 +195,15 @@ def filter_calls():
 def memory_inside(pid):
     """Bytes of anonymous memory of all processes in the namespace whose process 1 is `pid` here, each without what it
     shares with this one since the fork."""
-    inside, own = Path(f"/proc/{pid}/root/proc"), anonymous(Path("/proc/self/statm"))
+    inside, own = Path(f"/proc/{pid}/root/proc"), anonymous(Path("/proc/self/status"))
     total = 0
     for entry in os.listdir(inside):
         if entry.isdigit():
             with contextlib.suppress(OSError):  # gone meanwhile
-                total += max(anonymous(inside / entry / "statm") - own, 0)
+                total += max(anonymous(inside / entry / "status") - own, 0)
     return total
 
 
-def anonymous(statm):
-    _, resident, shared, *_ = map(int, statm.read_text().split())
-    return (resident - shared) * resource.getpagesize()
+def anonymous(status):
+    sizes = re.findall(r"^Rss(?:Anon|Shmem):\s*(\d+) kB", status.read_text(), re.M)
+    return sum(map(int, sizes)) * 1024

@@ -4,6 +4,7 @@ given there by hand are kept."""
 import os
 import sys
 import warnings
+from collections import Counter
 from pathlib import Path
 
 from .report import best
@@ -22,15 +23,17 @@ def write_gradebook(results, exam, database):
 
     # It runs alembic to make a new database, which lies beside this Python whether or not the shell knows.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    written = 0
+    people = Counter(learner for learner, _ in {(result["learner"], result["id"]) for result in results})
+    shared, written = {learner for learner, count in people.items() if count > 1}, 0
     with warnings.catch_warnings(), Gradebook(f"sqlite:///{database}") as book:
         warnings.simplefilter("ignore")  # of SQLAlchemy about nbgrader's own code
         for exercise, (tasks, essays) in exam.exercises.items():
             own = [result for result in results if result.get("exercise") == exercise]
             if own:
                 _prepare(book, exercise, tasks, essays)
-            for (learner, _), submissions in best(own).items():
-                _enter(book, exercise, learner, submissions[exercise])
+            for (learner, number), submissions in best(own).items():
+                student = f"{learner} ({number})" if learner in shared else learner
+                _enter(book, exercise, student, submissions[exercise])
                 written += 1
     return written
 

@@ -8,6 +8,7 @@ import csv
 import html
 import io
 import json
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -84,9 +85,13 @@ def tables(results, exam, out):
         )
     write(out / "grades.csv", _csv(rows))
     write(out / "grades.json", json.dumps({"seed": exam.seed, "grades": results}, ensure_ascii=False, indent=1) + "\n")
-    for system, table in (("moodle", _moodle), ("canvas", _canvas)):
-        if own := [result for result in results if result["system"] == system]:
-            write(out / f"{system}.csv", _csv(table(own)))
+    if own := [result for result in results if result["system"] == "canvas"]:
+        write(out / "canvas.csv", _csv(_canvas(own)))
+    own = [result for result in results if result["system"] == "moodle"]
+    graded = sorted({result["exercise"] for result in own if "exercise" in result})
+    for exercise in graded:  # a worksheet belongs to one assignment
+        rows = _moodle([result for result in own if result.get("exercise", exercise) == exercise], exercise)
+        write(out / ("moodle.csv" if len(graded) == 1 else f"moodle_{exercise}.csv"), _csv(rows))
 
 
 def best(results):
@@ -100,11 +105,11 @@ def best(results):
     return found
 
 
-def _moodle(results):
+def _moodle(results, exercise):
     """The offline grading worksheet of an assignment: without these three columns Moodle does not take it."""
     yield ["Identifier", "Full name", "Grade", "Maximum grade", "Last modified (grade)"]
     for (learner, number), own in best(results).items():
-        result = max(own.values(), key=lambda result: result["points"])
+        result = own.get(exercise) or own[None]  # None: what could not be graded
         yield [f"Participant {number}", learner, _number(result["points"]), result.get("of", ""), ""]
 
 
@@ -119,14 +124,17 @@ def _canvas(results):
 
 
 def _csv(rows):
-    """With a byte order mark, or Excel garbles Chinese; and no cell begins like a formula."""
+    """With a byte order mark, or Excel garbles Chinese; no cell begins like a formula or breaks its row."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([_harmless(cell) for cell in row] for row in rows)
     return text.getvalue().encode("utf-8-sig", "replace")
 
 
 def _harmless(cell):
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    if not isinstance(cell, str):
+        return cell
+    cell = "".join(" " if unicodedata.category(letter) in ("Cc", "Zl", "Zp") else letter for letter in cell)
+    return f"'{cell}" if cell.lstrip().startswith(tuple("=+-@＝＋－＠")) else cell
 
 
 def _number(points):

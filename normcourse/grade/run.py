@@ -1,6 +1,7 @@
 """A run of the judge over many submissions: in parallel, interrupted and continued."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
 import secrets
@@ -27,14 +28,13 @@ class Run:
         self.results = Path(out) / "results"
         self.results.mkdir(parents=True, exist_ok=True)
         state = Path(out) / "run.json"
-        begun = json.loads(state.read_text()) if state.exists() else {}
         wanted = {"seed": seed, "tests": fingerprint(tests), "unsafe": unsafe}
+        begun = _begin(state, wanted | {"seed": secrets.randbits(48) if seed is None else seed})
         words = {"seed": "another seed", "tests": "other hidden tests", "unsafe": "another setting of the sandbox"}
         for key, value in begun.items():
             if wanted[key] not in (value, None):
                 raise ValueError(f"{out} holds a run with {words[key]}; give another folder with --out")
-        self.seed = begun.get("seed", secrets.randbits(48) if seed is None else seed)
-        write(state, json.dumps(wanted | {"seed": self.seed}))
+        self.seed = begun["seed"]
         self.exam = Exam(tests, self.seed)
 
     def grade(self, submissions, sandbox, jobs=1, progress=lambda done: None):
@@ -68,16 +68,10 @@ class Run:
         """The result of one submission, from its file if there is one; None if it is to be graded again alone."""
         digest, content, reason = submission.digest()
         file = self.results / f"{digest}.json"
-        if file.exists():
-            return json.loads(file.read_text(encoding="utf-8"))
-        result = {
-            "submission": submission.path,
-            "learner": submission.learner,
-            "id": submission.id,
-            "system": submission.system,
-            "status": "graded",
-            "report": f"{digest[:12]}.html",
-        }
+        whose = {"learner": submission.learner, "id": submission.id, "system": submission.system}
+        if file.exists():  # whose it is may be clearer now: it depends on what lies beside it
+            return json.loads(file.read_text(encoding="utf-8")) | whose
+        result = {"submission": submission.path, **whose, "status": "graded", "report": f"{digest[:16]}.html"}
         try:
             if reason:
                 raise reason
@@ -97,6 +91,18 @@ class Run:
             result |= {"status": "failed", "reason": [zh, en], "points": 0.0, "tasks": {}, "essays": {}}
         write(file, json.dumps(result, ensure_ascii=False, indent=1))
         return json.loads(json.dumps(result))
+
+
+def _begin(state, wanted):
+    """What the file `state` says a run was begun with. If there is none it is made with `wanted`, by one judge only
+    where several begin at once."""
+    if not state.exists():
+        mine = state.with_name(f".{state.name}.{secrets.token_hex(4)}")
+        mine.write_text(json.dumps(wanted))
+        with contextlib.suppress(FileExistsError):
+            os.link(mine, state)
+        mine.unlink()
+    return json.loads(state.read_text())
 
 
 def write(path, content):

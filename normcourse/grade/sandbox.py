@@ -189,7 +189,7 @@ def bubblewrap(private):
             arguments += ["--ro-bind", str(part), str(inside(part))]
     arguments += ["--remount-ro", str(inside(PACKAGE))]
     arguments += ["--tmpfs", "/dev", "--dir", "/dev/shm", "--perms", "1777", "--tmpfs", "/tmp"]
-    for device in ("null", "zero", "full", "random", "urandom"):
+    for device in ("null", "full", "random", "urandom"):  # not zero, a way to memory that no limit counts
         arguments += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         arguments += ["--symlink", f"/proc/self/fd/{number}", f"/dev/{name}"]

@@ -115,7 +115,7 @@ def keep(talk, life, shell, confined):
     if child == 0:
         try:
             become_child(talk, confined)
-            serve(shell)
+            serve(shell, confined)
         except BaseException:
             traceback.print_exc()  # in words of its own only before the descriptors are closed
         finally:
@@ -124,7 +124,7 @@ def keep(talk, life, shell, confined):
     ended = select.poll()
     ended.register(life, select.POLLIN)
     while not ended.poll(50) and os.waitpid(child, os.WNOHANG)[0] == 0:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
             if confined and confine.memory_inside(child) > confine.MEMORY:
                 break
     with contextlib.suppress(OSError):
@@ -155,7 +155,7 @@ def become_child(talk, confined):
     os.close(nothing)
 
 
-def serve(shell):
+def serve(shell, confined):
     """Read the cells and say what was found, run them, then answer one call after the other."""
     connection = socket.socket(fileno=TALK)
     header, _ = wire.receive(connection)
@@ -169,8 +169,13 @@ def serve(shell):
     solutions = {}
     for cell in cells:
         if cell.number not in header["skipped"]:
+            own = os.getpid()
             raised = run_cell(shell, cell, solutions)
+            if os.getpid() != own:  # a cell forked, and this is the copy
+                os._exit(0)
             wire.send(connection, {"cell": cell.number, "raised": raised})
+    if confined:
+        confine.stay_alone()
     while True:
         header, body = wire.receive(connection)
         reply, arrays = respond(solutions, tasks, header, body)
