@@ -131,6 +131,10 @@ class Attempt:
 
     def _lost(self):
         self.disturbed = True
+        self.finish()
+
+    def finish(self):
+        """End the process and wait until it is gone, so that it can tell the next one nothing."""
         if self.child is not None:
             self.child.end()
             self.child = None

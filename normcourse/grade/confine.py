@@ -128,7 +128,7 @@ def give_up_everything(memory=MEMORY):
     _call("mount", b"none", b"/", None, MS_REC | MS_SLAVE, None)
     for place in (b"/tmp", b"/dev/shm"):
         options = f"size={DISK},nr_inodes=4096,mode=0700".encode()
-        _call("mount", b"tmpfs", place, b"tmpfs", MS_NOSUID | MS_NODEV, options)
+        _call("mount", b"tmpfs", place, b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
     mount_proc()
     Path("/proc/sys/user/max_user_namespaces").write_text("0")  # in a namespace of its own it could mount again
     Path("/proc/self/oom_score_adj").write_text("1000")

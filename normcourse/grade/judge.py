@@ -113,6 +113,8 @@ def grade(submission, content, exam, sandbox):
                 _judge(task, exam.trials[name], attempt, result)
                 if result["passed"] < result["cases"]:
                     wrong.append(name)
+        if wrong:
+            attempt.finish()
     with Attempt(cells, tasks, sandbox) as again:
         _explain(wrong, tasks, exam, again, results)
     result = {

@@ -11,6 +11,7 @@ import unicodedata
 from dataclasses import dataclass, field
 
 LARGEST = 20 << 20  # bytes
+PARTS = 500_000  # objects and lists in its JSON
 CODE = re.compile(r"^[ \t]*#[ \t]*EXERCISE:[ \t]*(\w+)", re.M)
 ESSAY = re.compile(r"<!--\s*EXERCISE:\s*(\w+)\s*-->")
 
@@ -38,6 +39,10 @@ def read(content):
     """The cells of a notebook given as bytes, of format 3 or 4. Raises: Refused."""
     if len(content) > LARGEST:
         raise too_large(len(content))
+    if content.count(b"{") + content.count(b"[") > PARTS:
+        raise Refused(
+            "文件里的结构多得可疑；清除输出之后再交。", "Too many parts; clear the outputs and hand it in again."
+        )
     try:
         notebook = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
@@ -45,9 +50,10 @@ def read(content):
             "不是 notebook：文件不是 JSON，可能没有传完。", "Not a notebook: the file is not JSON, perhaps cut short."
         ) from None
     sheets = notebook.get("worksheets") if isinstance(notebook, dict) else None
-    if isinstance(sheets, list) and sheets and isinstance(sheets[0], dict):
-        notebook = sheets[0]
     cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if isinstance(sheets, list):
+        found = [sheet["cells"] for sheet in sheets if isinstance(sheet, dict) and isinstance(sheet.get("cells"), list)]
+        cells = [cell for sheet in found for cell in sheet] if found else cells
     if not isinstance(cells, list):
         raise Refused("不是 notebook：文件里没有单元格。", "Not a notebook: there are no cells in the file.")
     return [_cell(number, cell) for number, cell in enumerate(cells, 1) if isinstance(cell, dict)]
@@ -129,38 +135,110 @@ EVASIONS = {
     *("ctypes", "cffi", "_ctypes", "threading", "_thread", "concurrent", "multiprocessing", "marshal", "pickle"),
     *("ast_transformers", "input_transformers_cleanup", "input_transformers_post", "input_transformer_manager"),
     *("run_cell", "ForbiddenCall", "_python_dispatch", "jit", "importlib", "attrgetter", "methodcaller"),
+    *("asyncio", "to_thread", "run_in_executor", "backgroundjobs", "fork", "forkpty", "posix_spawn", "posix_spawnp"),
+    *("subprocess", "inspect", "f_locals", "f_globals", "tb_frame", "gi_frame", "cr_frame", "ag_frame", "__code__"),
+    *("runpy", "run_code", "ex", "ev", "safe_execfile", "__getattribute__", "make_fx", "redispatch", "co_filename"),
+    *("_execution_engine", "_engine_run_backward", "run_backward", "builtins", "addaudithook"),
+    *(
+        "__globals__",
+        "__closure__",
+        "codeop",
+        "InteractiveInterpreter",
+        "InteractiveConsole",
+        "pkgutil",
+        "pydoc",
+        "mock",
+    ),
+    *("cProfile", "pdb", "bdb", "doctest", "py_compile", "zipimport", "meta_path", "path_hooks"),
 }
+# What the watch itself is made of. A learner's notebook imports `check` from the package, and nothing below it.
+INSIDE = ("normcourse.check.", "normcourse.grade")
+TIMERS = {"timeit", "Timer"}  # of the module timeit: they run strings, too
+MAGICS = {
+    "run",
+    "macro",
+    "edit",
+    "load",
+    "loadpy",
+    "rerun",
+    "recall",
+    "rep",
+    "paste",
+    "cpaste",
+}  # run what is not in a cell
 EVASIVE_NAMES = {"exec", "eval", "compile", "__import__", "__builtins__"}
+_WORDS = "|".join(sorted(EVASIONS | EVASIVE_NAMES | TIMERS | {"getattr", "setattr", "modules", "dict"}))
+SUSPICIOUS = re.compile(rf"\b_*({_WORDS}|normcourse\.(?:check\.|grade))_*|^\s*%|get_ipython", re.M)
 LOOKUPS = {"globals", "locals", "vars"}  # by any name; in a graded cell only to hide one
 
 
 def broken_rules(cells, tasks):
     """{task name: what in the code goes against its rules, as [(cell number, name)]}.
 
-    In the cells that are graded: the forbidden functions, imported, as an attribute, or by their name as a string; an
-    alias made elsewhere is followed. Everywhere: `EVASIONS`. Names in comments, docstrings and messages do not count.
+    In the definition that is graded, and in all that it uses from wherever in the notebook: the forbidden functions,
+    imported, as an attribute, or by their name as a string; an alias is followed. Everywhere: `EVASIONS`. Names in
+    comments, docstrings and messages do not count, and neither does what merely tries a solution out.
     """
-    names = (
-        EVASIONS | EVASIVE_NAMES | {"getattr", "setattr"} | {name for task in tasks.values() for name in task.without}
-    )
-    suspicious = re.compile(rf"\b_*({'|'.join(sorted(names))})_*\b")
-    nodes = []
-    for cell in cells:
-        # Python reads identifiers in this normal form, so that ｅｘｅｃ is exec. Most cells need no parsing.
-        if cell.kind == "code" and (cell.tasks or suspicious.search(unicodedata.normalize("NFKC", cell.source))):
-            nodes.append((cell, [*ast.walk(parsed(cell.source) or ast.Module([], []))]))
-    everywhere = [(cell.number, name) for cell, found in nodes for node in found if (name := _evasion(node))]
+    # Python reads identifiers in this normal form, so that ｅｘｅｃ is exec.
+    trees = [
+        (cell, parsed(unicodedata.normalize("NFKC", cell.source)) or ast.Module([], []))
+        for cell in cells
+        if cell.kind == "code"
+    ]
+    everywhere = [
+        (cell.number, name)
+        for cell, tree in trees
+        if cell.tasks or SUSPICIOUS.search(unicodedata.normalize("NFKC", cell.source))
+        for node in ast.walk(tree)
+        if (name := _evasion(node))
+    ]
+    definitions = {}
+    for cell, tree in trees:
+        for statement in tree.body:
+            for name in _bound(statement):
+                definitions.setdefault(name, []).append((cell, statement))
+    graded = {name for cell, _ in trees for name in cell.tasks}
     broken = {}
     for task in tasks.values():
         found = list(everywhere) if task.without or task.only or task.closed else []
         if task.without:
-            aliases = {alias for _, inside in nodes for node in inside for alias in _imported(node, task.without)}
-            for cell, inside in nodes:
-                if task.name in cell.tasks:
-                    names = (_forbidden(node, task.without, aliases - {task.name}) for node in inside)
-                    found += [(cell.number, name) for name in names if name]
+            parts = _used(task.name, definitions)
+            inside = [(cell, node) for cell, statement in parts for node in ast.walk(statement)]
+            aliases = {alias for _, node in inside for alias in _imported(node, task.without)} - graded
+            found += [(cell.number, name) for cell, node in inside if (name := _forbidden(node, task.without, aliases))]
         broken[task.name] = list(dict.fromkeys(found))
     return broken
+
+
+def _bound(statement):
+    """The names that a statement of a cell gives a meaning, or changes: for `table[0].f = g` it is table."""
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return {statement.name}
+    names = set()
+    for node in ast.walk(statement):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)) and isinstance(node.ctx, ast.Store):
+            while isinstance(node, (ast.Attribute, ast.Subscript)):
+                node = node.value
+            if isinstance(node, ast.Name):
+                names.add(node.id)
+    return names
+
+
+def _used(name, definitions):
+    """The (cell, statement) that define a name and, in turn, all names that these use."""
+    todo, seen, parts = [name], set(), {}
+    while todo:
+        if (one := todo.pop()) in seen:
+            continue
+        seen.add(one)
+        for cell, statement in definitions.get(one, ()):
+            parts[id(statement)] = cell, statement
+            todo += [node.id for node in ast.walk(statement) if isinstance(node, ast.Name)]
+    return list(parts.values())
 
 
 def _imported(node, without):
@@ -172,12 +250,29 @@ def _imported(node, without):
 
 
 def _evasion(node):
+    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("run_line_magic", "run_cell_magic"):
+        magic, *text = [_text(argument) or "" for argument in node.args] or [""]
+        words = re.findall(r"\w+", " ".join(text))
+        return (
+            f"%{magic}" if magic in MAGICS else next((word for word in words if word in EVASIONS | EVASIVE_NAMES), None)
+        )
+    if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in TIMERS:
+        strings = [part for part in node.args if _text(part) is not None or isinstance(part, ast.JoinedStr)]
+        return "timeit" if strings or any(keyword.arg in ("globals", "setup") for keyword in node.keywords) else None
+    if isinstance(node, ast.Attribute) and node.attr == "modules" and getattr(node.value, "id", "") == "sys":
+        return "sys.modules"
+    if isinstance(node, ast.Attribute) and node.attr == "__dict__" and getattr(node.value, "id", "") != "self":
+        return "__dict__"
     if isinstance(node, ast.Attribute) and node.attr in EVASIONS:
         return None if ast.unparse(node) == "triton.jit" else node.attr
     if isinstance(node, ast.Name) and node.id in EVASIONS | EVASIVE_NAMES:
         return node.id
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         modules = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+        if inside := next((name for name in modules if name.startswith(INSIDE)), None):
+            return inside
+        if getattr(node, "module", None) == "sys" and any(alias.name == "modules" for alias in node.names):
+            return "sys.modules"
         return next((part for module in modules for part in module.split(".") if part in EVASIONS), None)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "setattr"):
         name = _text(node.args[1]) if len(node.args) > 1 else None

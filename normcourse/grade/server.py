@@ -7,6 +7,7 @@
 Run by `sandbox.py`: python -m normcourse.grade.server FD [--unsafe]
 """
 
+import builtins
 import contextlib
 import gc
 import os
@@ -16,11 +17,12 @@ import signal
 import socket
 import sys
 import traceback
+import types
 
 import numpy
 import torch
 
-from ..check.case import Answer, Task, answer
+from ..check.case import Answer, ForbiddenCall, Task, answer
 from . import confine, notebook, wire
 
 # What the notebooks of the course import: once here, not once per submission.
@@ -102,7 +104,41 @@ def quiet_shell():
     shell.display_pub.publish = lambda *arguments, **options: None
     shell.display_trap.hook = lambda value: None
     shell.register_magic_function(lambda line: None, "line", "matplotlib")  # the backend stays Agg
+    shell.user_ns["__builtins__"] = guarded_builtins()
     return shell
+
+
+def guarded_builtins():
+    """What cells see as built in: a name that may not be written down may not be put together from parts either."""
+
+    def guarded_getattr(value, name, *default):
+        if name in notebook.EVASIONS | notebook.EVASIVE_NAMES or (name == "__dict__" and is_module(value)):
+            raise ForbiddenCall(name)
+        return getattr(value, name, *default)
+
+    def guarded_vars(*value):
+        if any(map(is_module, value)):
+            raise ForbiddenCall("vars")
+        return vars(*value) if value else sys._getframe(1).f_locals
+
+    def is_module(value):
+        return isinstance(value, types.ModuleType)
+
+    known = types.ModuleType("builtins")
+    known.__dict__.update(vars(builtins) | {"getattr": guarded_getattr, "vars": guarded_vars})
+    return known
+
+
+def audit(event, arguments):
+    """Refuses what would run code that nobody read: from files that a cell has written, or put together from bytes."""
+    if event in ("gc.get_objects", "gc.get_referrers", "gc.get_referents", "code.__new__"):
+        raise ForbiddenCall(event)
+    if event == "open" and isinstance(arguments[0], str) and arguments[0].endswith((".py", ".pyc")):
+        written = not os.path.isabs(arguments[0]) or arguments[0].startswith(("/tmp/", "/dev/shm/"))
+        if written:
+            raise ForbiddenCall("import")
+    if event == "exec" and arguments[0].co_filename.startswith(("/tmp/", "/dev/shm/")):
+        raise ForbiddenCall("import")
 
 
 def keep(talk, life, shell, confined):
@@ -164,6 +200,8 @@ def serve(shell, confined):
         name: Task(name, None, None, (), *map(tuple, rules))  # without, only, closed
         for name, rules in header["rules"].items()
     }
+    if confined:
+        sys.addaudithook(audit)
     missing = notebook.mark(cells, tasks)
     wire.send(connection, {"missing": missing, "broken": notebook.broken_rules(cells, tasks)})
     solutions = {}

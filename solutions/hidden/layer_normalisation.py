@@ -12,6 +12,7 @@ BUILT_IN = (
     *("native_group_norm_backward", "batch_norm", "native_batch_norm", "native_batch_norm_backward"),
     *("native_batch_norm_legit", "native_batch_norm_legit_functional", "batch_norm_impl_index", "instance_norm"),
     *("rms_norm", "fused_rms_norm", "fused_rms_norm_backward", "normalize"),
+    *("batch_norm_with_update", "batch_norm_with_update_functional", "batch_norm_no_update", "batch_norm_backward"),
 )
 DIFFERENTIATION = ("backward", "grad", "vjp", "jvp", "jacobian", "jacrev", "jacfwd", "make_dual")
 
