@@ -135,7 +135,7 @@ EVASIONS = {
     *("ctypes", "cffi", "_ctypes", "threading", "_thread", "concurrent", "multiprocessing", "marshal", "pickle"),
     *("ast_transformers", "input_transformers_cleanup", "input_transformers_post", "input_transformer_manager"),
     *("run_cell", "ForbiddenCall", "_python_dispatch", "jit", "importlib", "attrgetter", "methodcaller"),
-    *("asyncio", "to_thread", "run_in_executor", "backgroundjobs", "fork", "forkpty", "posix_spawn", "posix_spawnp"),
+    *("to_thread", "run_in_executor", "backgroundjobs", "fork", "forkpty", "posix_spawn", "posix_spawnp"),
     *("subprocess", "inspect", "f_locals", "f_globals", "tb_frame", "gi_frame", "cr_frame", "ag_frame", "__code__"),
     *("runpy", "run_code", "ex", "ev", "safe_execfile", "__getattribute__", "make_fx", "redispatch", "co_filename"),
     *("_execution_engine", "_engine_run_backward", "run_backward", "builtins", "addaudithook"),
