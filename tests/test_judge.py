@@ -597,6 +597,83 @@ def test_a_server_that_dies_is_started_again(tests_of_03, tmp_path):
     assert {result["points"] for result in results.values()} == {16.0}
 
 
+@needs_linux
+def test_processes_that_hold_too_much_together_are_ended(sandbox, tests_of_03, tmp_path):
+    bomb = """import os, time
+for _ in range(4):
+    if os.fork() == 0:
+        held = bytearray(b"x") * (1000 << 20)
+        time.sleep(6)
+time.sleep(6)"""
+    cells = [IMPORTS, bomb, HONEST["merge_statistics"]]
+    result = grades(hand_in(tmp_path / "all", a=cells), tmp_path / "out", tests_of_03, sandbox)["a"]
+    assert result["notes"] == [[2, "ended"]] and result["points"] == 3
+
+
+@needs_linux
+def test_memory_and_devices_that_others_share_are_closed(sandbox, tests_of_03, tmp_path):
+    cells = [
+        "import mmap\nmmap.mmap(-1, 4096)",
+        "import os\nos.utime('/dev/null')",
+        "import fcntl\nfcntl.flock(open('/usr/bin/env'), fcntl.LOCK_EX)",
+        "open('/dev/null', 'w').write('x'); open('/dev/urandom', 'rb').read(1)",
+    ]
+    result = grades(hand_in(tmp_path / "all", a=cells), tmp_path / "out", tests_of_03, sandbox)["a"]
+    assert result["notes"] == [[1, "raised"], [2, "raised"], [3, "raised"]]
+
+
+@needs_linux
+def test_answers_count_though_experiments_around_them_use_up_the_time(sandbox, tests_of_03, tmp_path, monkeypatch):
+    monkeypatch.setattr(child, "CELL_SECONDS", 1.0)
+    monkeypatch.setattr(child, "NOTEBOOK_SECONDS", 2.0)
+    slow = "import time\nfor _ in range(9):\n    time.sleep(0.1)"
+    cells = [IMPORTS, HONEST["welford"], slow, slow, slow, HONEST["merge_statistics"], "while True: pass"]
+    result = grades(hand_in(tmp_path / "all", a=cells), tmp_path / "out", tests_of_03, sandbox)["a"]
+    assert result["points"] == 6.0 and {number for number, _ in result["notes"]} >= {3, 4, 5}
+
+
+@needs_linux
+def test_what_tries_an_answer_out_or_is_defined_over_does_not_break_its_rules(sandbox, tests_of_03, tmp_path):
+    compare = "\ny = torch.ones(3, requires_grad=True)\n(y * y).sum().backward()\ny.grad\nF.layer_norm(y, (3,))"
+    cells = [
+        IMPORTS + "\nimport torch.nn.functional as F\nfrom torch.nn.functional import layer_norm",
+        *(HONEST[name] + compare for name in ("layer_norm", "layer_norm_backward", "welford")),
+        HONEST["merge_statistics"],
+        "torch.set_grad_enabled(False)",
+    ]
+    result = grades(hand_in(tmp_path / "all", a=cells), tmp_path / "out", tests_of_03, sandbox)["a"]
+    assert result["points"] == 16.0, result["tasks"]
+
+
+def test_two_files_of_one_name_in_a_zip_are_two_submissions(tmp_path):
+    with pytest.warns(UserWarning), zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(NAME, made("1"))
+        archive.writestr(NAME, made("2"))
+    assert len({submission.path for submission in collect(tmp_path)}) == 2
+
+
+def test_only_the_outermost_name_is_believed(tmp_path):
+    for name, inside in (("eve", "Alice_1_assignsubmission_file_/x.ipynb"), ("bob", "alice_77_1001_hw.ipynb")):
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.writestr(inside, made("1"))
+    (tmp_path / "zhangsan").mkdir()
+    (tmp_path / "zhangsan" / "hw_2024_11_final.ipynb").write_bytes(made("1"))
+    assert {(s.learner, s.id) for s in collect(tmp_path)} == {("eve", ""), ("bob", ""), ("zhangsan", "")}
+
+
+def test_nothing_beside_others_work_is_dropped_and_the_results_are_no_submission(tmp_path):
+    for path in ("course/alice.ipynb", "course/bob.docx", "course/.carol/x.ipynb", "course/out/grades.csv"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(made("1"))
+    found = collect(tmp_path / "course", out=tmp_path / "course" / "out")
+    assert [submission.learner for submission in found] == [".carol", "alice", "bob"]
+
+
+def test_a_table_has_no_cell_that_begins_like_a_formula_or_breaks_its_row():
+    rows = list(csv.reader(io.StringIO(report._csv([["z\r=1+1", "\n=2", "＝3", -1.5]]).decode("utf-8-sig"))))
+    assert rows == [["z =1+1", "' =2", "'＝3", "-1.5"]]
+
+
 # What is graded right -------------------------------------------------------------------------------------------------
 
 

@@ -236,6 +236,7 @@ def convert(value, change):
     return value
 
 
+@torch.enable_grad()
 def answer(target, case, task=None):
     """Use a function or class as the case says, under the rules of a task. What it raises becomes `Answer.error`."""
 
@@ -254,7 +255,7 @@ def answer(target, case, task=None):
             function = target if case.init is None else target(*case.init)
         if case.state is not None:
             leaves = leaves | _set_parameters(function, convert(case.state, fresh))
-        with torch.enable_grad(), rules(task) if task else contextlib.nullcontext():
+        with rules(task) if task else contextlib.nullcontext():
             returned = plain(function(*inputs.values()))
         collected.kind = kind(returned)
         results = [result for result, _ in flatten(returned)]

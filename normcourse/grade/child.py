@@ -5,7 +5,7 @@ import socket
 import time
 from dataclasses import asdict
 
-from . import wire
+from . import notebook, wire
 from .notebook import Refused
 
 CELL_SECONDS = 10.0  # for one cell of a notebook
@@ -69,14 +69,15 @@ class Child:
 
 class Attempt:
     """A submission's notebook in the sandbox, run when first asked something. Where its process hangs or dies, another
-    is started, without the cell at which that happened, until `CHILDREN` are used up."""
+    is started, without the cell at which that happened, until `CHILDREN` or the time are used up; then a last one
+    without the learner's experiments."""
 
     def __init__(self, cells, tasks, sandbox):
         self.code = [asdict(cell) for cell in cells if cell.kind == "code"]
         self.rules = {name: [list(task.without), list(task.only), list(task.closed)] for name, task in tasks.items()}
         self.read = None
         self.sandbox, self.child, self.used, self.left = sandbox, None, 0, NOTEBOOK_SECONDS
-        self.skipped, self.raised, self.disturbed = {}, [], False
+        self.skipped, self.raised, self.disturbed, self.last = {}, [], False, False
 
     def answers(self, trials, seconds):
         """For each trial the `Answer`, or why there is none: "time", "ended" or "malformed"; after one of these, all
@@ -110,8 +111,8 @@ class Attempt:
     def _running(self):
         """The child, after the cells were run."""
         while self.child is None:
-            if self.used == CHILDREN or self.left <= 0:
-                raise wire.Ended
+            if self.used >= CHILDREN or self.left <= 0:
+                self._leave_out_experiments()
             self.used += 1
             self.child, self.raised, begun, running = self.sandbox.spawn(), [], time.monotonic(), None
             todo = iter([cell["number"] for cell in self.code if cell["number"] not in self.skipped])
@@ -128,6 +129,16 @@ class Attempt:
                 self.skipped[running] = _reason(error)
             self.left -= time.monotonic() - begun
         return self.child
+
+    def _leave_out_experiments(self):
+        """For the last attempt: only the cells that are marked for a task, or that define and import. Raises:
+        wire.Ended where that was tried already."""
+        if self.last:
+            raise wire.Ended
+        self.last, self.left = True, 2 * CELL_SECONDS
+        for cell in self.code:
+            if not cell["name"] and not notebook.only_defines(cell["source"]):
+                self.skipped.setdefault(cell["number"], "time")
 
     def _lost(self):
         self.disturbed = True

@@ -124,6 +124,15 @@ def defined(source):
     return names
 
 
+def only_defines(source):
+    """Whether a cell does nothing but import, define functions and classes, assign, and call what the course's own
+    notebooks call and a graded one does not do."""
+    quick = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign)
+    idle = re.compile(r"(language_switch|explore|check|get_ipython\(\)\.run_line_magic)\(")
+    tree = parsed(source)
+    return tree is not None and all(isinstance(s, quick) or idle.match(ast.unparse(s)) for s in tree.body)
+
+
 # Rules ----------------------------------------------------------------------------------------------------------------
 
 # What switches off the watch that is kept while a solution runs, or runs code that cannot be read here. No exercise
@@ -192,12 +201,12 @@ def broken_rules(cells, tasks):
         for node in ast.walk(tree)
         if (name := _evasion(node))
     ]
-    definitions = {}
+    definitions, graded = {}, {name for cell, _ in trees for name in cell.tasks}
     for cell, tree in trees:
         for statement in tree.body:
             for name in _bound(statement):
-                definitions.setdefault(name, []).append((cell, statement))
-    graded = {name for cell, _ in trees for name in cell.tasks}
+                if name not in graded or name in cell.tasks:  # what is graded stands in its own cell
+                    definitions.setdefault(name, []).append((cell, statement))
     broken = {}
     for task in tasks.values():
         found = list(everywhere) if task.without or task.only or task.closed else []

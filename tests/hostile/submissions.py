@@ -214,3 +214,16 @@ def zip_garbled(folder):
     raw = bytearray((folder / "garbled.zip").read_bytes())
     raw[100:200] = os.urandom(100)
     (folder / "garbled.zip").write_bytes(raw)
+
+
+@broken("a_zip_of_nothing_named", "a zip with a member whose name is a dot")
+def _(folder):
+    with zipfile.ZipFile(folder / "a_zip_of_nothing_named.zip", "w") as archive:
+        archive.writestr(".", b"x")
+
+
+@broken("a_zip_of_very_many", "a zip of hundreds of empty notebooks")
+def _(folder):
+    with zipfile.ZipFile(folder / "a_zip_of_very_many.zip", "w") as archive:
+        for number in range(300):
+            archive.writestr(f"{number}.ipynb", b'{"cells": []}')

@@ -1,0 +1,133 @@
+"""Those that compute the right numbers with what the tasks are to be solved without, from a cell that is not graded."""
+
+from . import attack
+
+HELPERS = """import torch, torch.nn.functional as F
+def built_in(x, w, b, eps): return F.layer_norm(x, x.shape[-1:], w, b, eps)
+def diff(dy, x, w, eps):
+    with torch.enable_grad():
+        x, w, b = x.clone().requires_grad_(), w.clone().requires_grad_(), torch.zeros_like(w).requires_grad_()
+        return torch.autograd.grad(F.layer_norm(x, x.shape[-1:], w, b, eps), (x, w, b), dy)
+def moments(x): return x.mean(-1), x.var(-1, unbiased=False)
+"""
+GRADED = (
+    "# EXERCISE: layer_norm\n"
+    "def layer_norm(x, weight=None, bias=None, eps=1e-5): return built_in(x, weight, bias, eps)",
+    "# EXERCISE: layer_norm_backward\ndef layer_norm_backward(dy, x, weight, eps=1e-5): return diff(dy, x, weight, eps)",
+    "# EXERCISE: welford\ndef welford(x): return moments(x)",
+)
+ALL = "built_in, diff, moments"
+
+
+def around(name, tries, *cells):
+    attack(name, tries, HELPERS, *cells, *GRADED)
+
+
+around("from_another_cell", "keeps what is forbidden in a cell that is not graded")
+around(
+    "no_more_rules",
+    "takes the watch out of the package",
+    "import contextlib, normcourse.check.case as case\ncase.rules = lambda task: contextlib.nullcontext()",
+)
+around(
+    "put_together",
+    "puts forbidden names together from parts",
+    'off = getattr(getattr(torch, "C_"[::-1]), "noitcnuFhcroTelbasiD"[::-1])\n'
+    "def free(f):\n    def g(*a):\n        with off(): return f(*a)\n    return g\n"
+    f"{ALL} = map(free, ({ALL}))",
+)
+around(
+    "in_the_dictionary",
+    "looks forbidden names up in a module's dictionary",
+    'off = vars(vars(torch)["_C"])["DisableTorchFunction"]\n'
+    "def free(f):\n    def g(*a):\n        with off(): return f(*a)\n    return g\n"
+    f"{ALL} = map(free, ({ALL}))",
+)
+around(
+    "written_module",
+    "writes a module without forbidden names in clear, and imports it",
+    'text = "import torch\\n" + "from torch._" + "C import Disable" + "TorchFunction as off\\n"\n'
+    'open("helper_.py", "w").write(text)',
+    "from helper_ import off\n"
+    "def free(f):\n    def g(*a):\n        with off(): return f(*a)\n    return g\n"
+    f"{ALL} = map(free, ({ALL}))",
+)
+around(
+    "other_thread",
+    "computes in a thread that asyncio starts",
+    "import asyncio\n"
+    "def away(f): return lambda *a: asyncio.new_event_loop().run_until_complete(asyncio.to_thread(f, *a))\n"
+    f"{ALL} = map(away, ({ALL}))",
+)
+around(
+    "helping_process",
+    "forks a process that computes without rules and answers through pipes",
+    "import os, io\n"
+    "up, down = os.pipe(), os.pipe()\n"
+    "if getattr(os, 'fo' + 'rk')() == 0:\n"
+    "    inp, out = os.fdopen(up[0], 'rb'), os.fdopen(down[1], 'wb')\n"
+    "    while True:\n"
+    "        which, args = torch.load(io.BytesIO(inp.read(int.from_bytes(inp.read(8), 'little'))), weights_only=False)\n"
+    "        r = io.BytesIO(); torch.save([built_in, diff, moments][which](*args), r)\n"
+    "        out.write(len(r.getvalue()).to_bytes(8, 'little') + r.getvalue()); out.flush()\n"
+    "inp, out = os.fdopen(down[0], 'rb'), os.fdopen(up[1], 'wb')\n"
+    "def ask(which):\n"
+    "    def f(*args):\n"
+    "        r = io.BytesIO(); torch.save((which, args), r)\n"
+    "        out.write(len(r.getvalue()).to_bytes(8, 'little') + r.getvalue()); out.flush()\n"
+    "        return torch.load(io.BytesIO(inp.read(int.from_bytes(inp.read(8), 'little'))), weights_only=False)\n"
+    "    return f\n"
+    f"{ALL} = ask(0), ask(1), ask(2)",
+)
+around(
+    "works_when_looked_at",
+    "returns a tuple that computes when the judge's side iterates over it",
+    "class Lazy(tuple):\n    def __iter__(self): return iter(self.f())\n"
+    "def late(f):\n    def g(*a):\n        r = Lazy(); r.f = lambda: f(*a); return r\n    return g\n"
+    "built_in = late(lambda *a, f=built_in: (f(*a),))\ndiff, moments = late(diff), late(moments)",
+)
+around(
+    "works_when_detached",
+    "returns a tensor that computes when the judge's side detaches it",
+    "class Later(torch.Tensor):\n    def detach(self): return self.f()\n"
+    "def late(f):\n    def g(*a):\n        r = torch.zeros(1).as_subclass(Later); r.f = lambda: f(*a); return r\n    return g\n"
+    "built_in = late(built_in)",
+)
+around(
+    "finds_the_task",
+    "finds the task on the stack and empties its rules",
+    "import inspect\n"
+    "def free(f):\n    def g(*a):\n"
+    "        for one in inspect.stack():\n"
+    "            task = one.frame.f_locals.get('task')\n"
+    "            if hasattr(task, 'without'): object.__setattr__(task, 'without', ())\n"
+    "        return f(*a)\n    return g\n"
+    f"{ALL} = map(free, ({ALL}))",
+)
+around(
+    "renamed_module",
+    "renames the package's own functions' module, which is closed",
+    "from normcourse import norms\nnorms.__name__ = 'mine'\n"
+    "built_in, diff = norms.layer_norm, norms.layer_norm_backward",
+)
+around(
+    "with_update",
+    "uses another operator of torch that normalises",
+    "def built_in(x, w, b, eps):\n"
+    "    y = torch.ops.aten._batch_norm_with_update(x.reshape(1, -1, x.shape[-1]).mT, None, None, None, None, 0.1, eps)[0]\n"
+    "    return y.mT.reshape(x.shape)",
+)
+around(
+    "numpy_has_it",
+    "takes the variance of NumPy in a cell that is not graded",
+    "import numpy as np\ndef moments(x): return x.mean(-1), torch.as_tensor(np.var(x.numpy(), -1))",
+)
+around(
+    "engine",
+    "calls the engine of autograd below its functions",
+    "def diff(dy, x, w, eps):\n"
+    "    x, w, b = x.clone().requires_grad_(), w.clone().requires_grad_(), torch.zeros_like(w).requires_grad_()\n"
+    "    y = (x - x.mean(-1, keepdim=True)) / ((x - x.mean(-1, keepdim=True)).square().mean(-1, keepdim=True) + eps).sqrt()\n"
+    "    edges = tuple(torch.autograd.graph.get_gradient_edge(t) for t in (x, w, b))\n"
+    "    return torch.autograd.graph._engine_run_backward((y * w + b,), (dy,), False, False, edges, allow_unreachable=True, accumulate_grad=False)",
+)
