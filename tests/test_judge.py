@@ -611,15 +611,16 @@ time.sleep(6)"""
 
 
 @needs_linux
-def test_memory_and_devices_that_others_share_are_closed(sandbox, tests_of_03, tmp_path):
+def test_shared_memory_and_devices_and_written_modules_are_closed(sandbox, tests_of_03, tmp_path):
     cells = [
         "import mmap\nmmap.mmap(-1, 4096)",
         "import os\nos.utime('/dev/null')",
         "import fcntl\nfcntl.flock(open('/usr/bin/env'), fcntl.LOCK_EX)",
+        "open('written.py', 'w').write('a = 1')\nimport written",
         "open('/dev/null', 'w').write('x'); open('/dev/urandom', 'rb').read(1)",
     ]
     result = grades(hand_in(tmp_path / "all", a=cells), tmp_path / "out", tests_of_03, sandbox)["a"]
-    assert result["notes"] == [[1, "raised"], [2, "raised"], [3, "raised"]]
+    assert result["notes"] == [[number, "raised"] for number in (1, 2, 3, 4)]
 
 
 @needs_linux

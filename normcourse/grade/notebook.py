@@ -158,7 +158,19 @@ EVASIONS = {
         "pydoc",
         "mock",
     ),
-    *("cProfile", "pdb", "bdb", "doctest", "py_compile", "zipimport", "meta_path", "path_hooks"),
+    *(
+        "cProfile",
+        "pdb",
+        "bdb",
+        "doctest",
+        "py_compile",
+        "zipimport",
+        "meta_path",
+        "path_hooks",
+        "__loader__",
+        "__spec__",
+        "get_referents",
+    ),
 }
 # What the watch itself is made of. A learner's notebook imports `check` from the package, and nothing below it.
 INSIDE = ("normcourse.check.", "normcourse.grade")
