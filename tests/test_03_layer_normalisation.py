@@ -499,7 +499,7 @@ def test_titles_say_what_the_frames_hold(chapter):
     two = {"ncols": 2}
     assert "LayerNorm passes 18, RMSNorm 19" in titles(drawings.norm_spectrum, chapter["norm_spectrum"](20))
     assert "LayerNorm passes 0, RMSNorm 1" in titles(drawings.norm_spectrum, chapter["norm_spectrum"](2))
-    assert "from the plane up to 0.00, from the origin 1.73" in titles(drawings.geometry, chapter["cloud"](2.0), **two)
+    assert "off the plane by ≤ 0.00, radius 1.73" in titles(drawings.geometry, chapter["cloud"](2.0), **two)
     skew = float(pd.Series(layer_norm(chapter["features"]("relu", 256))).pipe(lambda y: ((y - y.mean()) ** 3).mean()))
     assert f"skewness still {skew:.1f}" in titles(drawings.before_and_after, chapter["shapes"](), **two)
     assert "largest gradient 311" in titles(drawings.eps_place, chapter["sizes"](), **two)

@@ -80,7 +80,7 @@ def geometry(frame, axes):
         far, radii = np.abs(now.sum(axis=1)).max() / np.sqrt(3), np.linalg.norm(now, axis=1)
         low, high = f"{radii.min():.2f}", f"{radii.max():.2f}"
         between = low if low == high else f"{low} … {high}"
-        zh, en = f"离平面最远 {far:.2f}，离原点 {between}", f"from the plane up to {far:.2f}, from the origin {between}"
+        zh, en = f"离平面最远 {far:.2f}，半径 {between}", f"off the plane by ≤ {far:.2f}, radius {between}"
         ax.set_title(f"{term(norm)}\n{text(zh, en)}", fontsize=11.5)
 
 
