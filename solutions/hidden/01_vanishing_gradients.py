@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from layer_normalisation import normal
+from layer_normalisation import between, normal
 from vanishing_gradients import (
     FACTOR_PER_LAYER,
     LOG10_GRADIENT_NORMS,
@@ -14,10 +14,6 @@ from vanishing_gradients import (
 )
 
 from normcourse.check import Case
-
-
-def between(g, low, high):
-    return int(torch.randint(low, high + 1, (), generator=g))
 
 
 def uniform(g, low, high):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import torch
+from layer_normalisation import between
 from residual_connections import (
     INPUT_GRADIENT,
     PATH_SHARES,
@@ -14,10 +15,6 @@ from residual_connections import (
 )
 
 from normcourse.check import Case
-
-
-def between(g, low, high):
-    return int(torch.randint(low, high + 1, (), generator=g))
 
 
 def uniform(g, low, high):

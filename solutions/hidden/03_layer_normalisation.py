@@ -3,15 +3,18 @@
 from dataclasses import replace
 
 import torch
-from layer_normalisation import LAYER_NORM, LAYER_NORM_BACKWARD, MERGE_STATISTICS, WELFORD, even, normal
+from layer_normalisation import (
+    FORMULA,
+    LAYER_NORM,
+    LAYER_NORM_BACKWARD,
+    MERGE_STATISTICS,
+    WELFORD,
+    between,
+    even,
+    normal,
+)
 
 from normcourse.check import Case
-
-FORMULA = {torch.float64: 1e-11, torch.float32: 1e-4}  # a formula is this good, finite differences are not
-
-
-def between(g, low, high):
-    return int(torch.randint(low, high + 1, (), generator=g))
 
 
 def layer_norm_cases(g):

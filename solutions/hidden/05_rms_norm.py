@@ -3,16 +3,10 @@
 from dataclasses import replace
 
 import torch
-from layer_normalisation import even, normal
+from layer_normalisation import FORMULA, between, even, normal
 from rms_norm import FOLD_LAYER_NORM, MEAN_SHARE, RMS_NORM, RMS_NORM_BACKWARD
 
 from normcourse.check import Case
-
-FORMULA = {torch.float64: 1e-11, torch.float32: 1e-4}  # a formula is this good, finite differences are not
-
-
-def between(g, low, high):
-    return int(torch.randint(low, high + 1, (), generator=g))
 
 
 def rms_norm_cases(g):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from layer_normalisation import normal
+from layer_normalisation import between, normal
 from pre_and_post_norm import (
     IDENTITY_PATH,
     LOSS_CURVE,
@@ -16,10 +16,6 @@ from pre_and_post_norm import (
 )
 
 from normcourse.check import Case, Function
-
-
-def between(g, low, high):
-    return int(torch.randint(low, high + 1, (), generator=g))
 
 
 def wire_cases(g):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from layer_normalisation import normal
+from layer_normalisation import between, normal
 from variance_and_depth import (
     DEEPNORM_CONSTANTS,
     LAYER_PROBE,
@@ -14,10 +14,6 @@ from variance_and_depth import (
 )
 
 from normcourse.check import Case, Function
-
-
-def between(g, low, high):
-    return int(torch.randint(low, high + 1, (), generator=g))
 
 
 def stream_variance_cases(g):

@@ -5,13 +5,9 @@ from dataclasses import replace
 
 import torch
 from fused_kernels import BYTES_MOVED, TRITON_ADD_RMS_NORM, TRITON_RMS_NORM
-from layer_normalisation import even, normal
+from layer_normalisation import between, even, normal
 
 from normcourse.check import Case
-
-
-def between(g, low, high):
-    return int(torch.randint(low, high + 1, (), generator=g))
 
 
 def bytes_moved_cases(g):

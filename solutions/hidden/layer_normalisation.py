@@ -14,11 +14,16 @@ BUILT_IN = (
     *("rms_norm", "fused_rms_norm", "fused_rms_norm_backward", "normalize"),
     *("batch_norm_with_update", "batch_norm_with_update_functional", "batch_norm_no_update", "batch_norm_backward"),
 )
+FORMULA = {torch.float64: 1e-11, torch.float32: 1e-4}  # a formula is this good, finite differences are not
 DIFFERENTIATION = ("backward", "grad", "vjp", "jvp", "jacobian", "jacrev", "jacfwd", "make_dual")
 
 
 def normal(generator, *shape, mean=0.0, std=1.0, dtype=torch.float32):
     return (mean + std * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype)
+
+
+def between(g, low, high):
+    return int(torch.randint(low, high + 1, (), generator=g))
 
 
 def even(generator, *shape, mean=0.0, std=1.0, dtype=torch.float32, centred=True):
