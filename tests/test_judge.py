@@ -309,8 +309,9 @@ GRADED = "# EXERCISE: layer_norm\ndef layer_norm(x, weight=None, bias=None, eps=
             "# EXERCISE: layer_norm\nclass Own:\n    def layer_norm(self): return 1\n    def forward(self): return self.layer_norm()\nlayer_norm = Own"
         ],
         ["import triton\n@triton.jit\ndef kernel(x): pass", GRADED + "return x"],
+        ["try:\n    pass\nexcept ValueError as ex:\n    print(ex)\nfork = 2; print(fork)", GRADED + "return x"],
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_honest_code_breaks_no_rule(cells):
     assert broken(*cells) == []
@@ -333,6 +334,7 @@ def test_honest_code_breaks_no_rule(cells):
         ("ctypes", ["import ctypes as c", GRADED + "return x"]),
         ("setprofile", ["from sys import setprofile as s", GRADED + "return x"]),
         ("exec", ["%%time\nx = !ls\nexec('1')", GRADED + "return x"]),
+        ("jit", ["from torch import *\nif False: jit = 1", "jit.script(x)", GRADED + "return x"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -631,6 +633,31 @@ def test_answers_count_though_experiments_around_them_use_up_the_time(sandbox, t
     cells = [IMPORTS, HONEST["welford"], slow, slow, slow, HONEST["merge_statistics"], "while True: pass"]
     result = grades(hand_in(tmp_path / "all", a=cells), tmp_path / "out", tests_of_03, sandbox)["a"]
     assert result["points"] == 6.0 and {number for number, _ in result["notes"]} >= {3, 4, 5}
+
+
+@needs_linux
+def test_what_is_closed_is_empty_before_any_cell_runs_and_comparing_with_it_costs_nothing(
+    sandbox, tests_of_03, tmp_path
+):
+    every = """from normcourse import fused, norms
+for module in (norms, fused.functional, fused.modules, fused.ops):
+    for f in [getattr(module, name) for name in dir(module) if name[:2] != "__"]:
+        if type(f).__name__ in ("function", "type") and f.__module__ == module.__name__:
+            try:
+                f(3)
+            except Exception as error:
+                assert type(error).__name__ == "ForbiddenCall", f
+            else:
+                raise AssertionError(f)
+open("seen", "w").write("yes")
+"""
+    untouched = "assert open('seen').read() == 'yes'\nfrom normcourse import theory\ntheory.mean_field('pre_norm', 3)"
+    compare = (
+        "from normcourse.norms import layer_norm as theirs\ntheirs(torch.ones(2, 3)) - layer_norm(torch.ones(2, 3))"
+    )
+    folder = hand_in(tmp_path / "all", a=[*SOLVED, every, untouched, compare])
+    result = grades(folder, tmp_path / "out", tests_of_03, sandbox)["a"]
+    assert result["notes"] == [[8, "closed"]] and result["points"] == 16.0
 
 
 @needs_linux

@@ -160,14 +160,18 @@ class ForbiddenCall(Exception):
     """The task is to be solved without what was called."""
 
 
+def files(modules):
+    """How the paths of the files of modules and packages of this course begin."""
+    paths = [str(PACKAGE.parent.joinpath(*module.split("."))) for module in modules]
+    return tuple(f"{path}{end}" for path in paths for end in (".py", os.sep))
+
+
 @contextlib.contextmanager
 def rules(task):
     """Inside, calling what the task forbids raises `ForbiddenCall`, whatever name it goes by."""
 
     given = []  # memory that a kernel may write to
-    without, only = frozenset(task.without), frozenset(task.only)
-    closed = tuple(str(PACKAGE.parent.joinpath(*module.split("."))) for module in task.closed)
-    closed = tuple(f"{path}{end}" for path in closed for end in (".py", os.sep))
+    without, only, closed = frozenset(task.without), frozenset(task.only), files(task.closed)
 
     class Without(TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):

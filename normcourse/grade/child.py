@@ -29,9 +29,9 @@ class Child:
         return found["missing"], found["broken"]
 
     def ran(self, number, deadline):
-        """Wait until a cell was run; whether it raised. Raises: as `reply`."""
+        """Wait until a cell was run. Returns None, "raised" or "closed". Raises: as `reply`."""
         header, _ = wire.receive(self._talk, deadline, 0, wire.HEADER_LIMIT)
-        if header.get("cell") != number or type(header.get("raised")) is not bool:
+        if header.get("cell") != number or header.get("raised") not in (None, "raised", "closed"):
             raise wire.Malformed("no word of the cell")
         return header["raised"]
 
@@ -77,7 +77,7 @@ class Attempt:
         self.rules = {name: [list(task.without), list(task.only), list(task.closed)] for name, task in tasks.items()}
         self.read = None
         self.sandbox, self.child, self.used, self.left = sandbox, None, 0, NOTEBOOK_SECONDS
-        self.skipped, self.raised, self.disturbed, self.last = {}, [], False, False
+        self.skipped, self.raised, self.disturbed, self.last = {}, {}, False, False
 
     def answers(self, trials, seconds):
         """For each trial the `Answer`, or why there is none: "time", "ended" or "malformed"; after one of these, all
@@ -114,14 +114,14 @@ class Attempt:
             if self.used >= CHILDREN or self.left <= 0:
                 self._leave_out_experiments()
             self.used += 1
-            self.child, self.raised, begun, running = self.sandbox.spawn(), [], time.monotonic(), None
+            self.child, self.raised, begun, running = self.sandbox.spawn(), {}, time.monotonic(), None
             todo = iter([cell["number"] for cell in self.code if cell["number"] not in self.skipped])
             deadline = begun + self.left
             try:
                 self.read = self.child.read(self.code, self.rules, [*self.skipped], min(begun + CELL_SECONDS, deadline))
                 for running in todo:
-                    if self.child.ran(running, min(time.monotonic() + CELL_SECONDS, deadline)):
-                        self.raised.append(running)
+                    if raised := self.child.ran(running, min(time.monotonic() + CELL_SECONDS, deadline)):
+                        self.raised[running] = raised
             except (TimeoutError, wire.Ended, wire.Malformed) as error:
                 self._lost()
                 if running is None:
@@ -151,8 +151,9 @@ class Attempt:
             self.child = None
 
     def notes(self):
-        """What a learner may want to know about cells: (cell number, "time", "ended", "malformed" or "raised")."""
-        return sorted({**{number: "raised" for number in self.raised}, **self.skipped}.items())
+        """What a learner may want to know about cells: (cell number, "time", "ended", "malformed", "raised" or
+        "closed")."""
+        return sorted({**self.raised, **self.skipped}.items())
 
     def __enter__(self):
         return self

@@ -147,6 +147,7 @@ EVASIONS = {
     *("to_thread", "run_in_executor", "backgroundjobs", "fork", "forkpty", "posix_spawn", "posix_spawnp"),
     *("subprocess", "inspect", "f_locals", "f_globals", "tb_frame", "gi_frame", "cr_frame", "ag_frame", "__code__"),
     *("runpy", "run_code", "ex", "ev", "safe_execfile", "__getattribute__", "make_fx", "redispatch", "co_filename"),
+    *("fx", "functorch", "_functorch", "_dynamo", "_inductor", "run_decompositions"),
     *("_execution_engine", "_engine_run_backward", "run_backward", "builtins", "addaudithook"),
     *(
         "__globals__",
@@ -206,13 +207,14 @@ def broken_rules(cells, tasks):
         for cell in cells
         if cell.kind == "code"
     ]
-    everywhere = [
-        (cell.number, name)
+    nodes = [
+        (cell, node)
         for cell, tree in trees
         if cell.tasks or SUSPICIOUS.search(unicodedata.normalize("NFKC", cell.source))
         for node in ast.walk(tree)
-        if (name := _evasion(node))
     ]
+    own = _variables(node for _, node in nodes)
+    everywhere = [(cell.number, name) for cell, node in nodes if (name := _evasion(node, own))]
     definitions, graded = {}, {name for cell, _ in trees for name in cell.tasks}
     for cell, tree in trees:
         for statement in tree.body:
@@ -262,6 +264,19 @@ def _used(name, definitions):
     return list(parts.values())
 
 
+def _variables(nodes):
+    """Names of variables and parameters; none where a star import may have given them another meaning."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
+            return set()
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, (ast.arg, ast.ExceptHandler)):
+            names.add(node.arg if isinstance(node, ast.arg) else node.name)
+    return names
+
+
 def _imported(node, without):
     """Names under which an import brings in forbidden functions of torch."""
     if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
@@ -270,7 +285,7 @@ def _imported(node, without):
                 yield alias.asname or alias.name
 
 
-def _evasion(node):
+def _evasion(node, own):
     if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("run_line_magic", "run_cell_magic"):
         magic, *text = [_text(argument) or "" for argument in node.args] or [""]
         words = re.findall(r"\w+", " ".join(text))
@@ -286,7 +301,7 @@ def _evasion(node):
         return "__dict__"
     if isinstance(node, ast.Attribute) and node.attr in EVASIONS:
         return None if ast.unparse(node) == "triton.jit" else node.attr
-    if isinstance(node, ast.Name) and node.id in EVASIONS | EVASIVE_NAMES:
+    if isinstance(node, ast.Name) and node.id in (EVASIONS - own) | EVASIVE_NAMES:
         return node.id
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         modules = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]

@@ -47,6 +47,10 @@ OTHER_INPUTS = (
 )
 CELLS = {
     "raised": ("出错的单元格", "cells that raised an error"),
+    "closed": (
+        "用到了本练习不许调用的课程函数、评分时没有跑完的单元格",
+        "cells that call functions of the course this exercise is to be solved without, and stopped there",
+    ),
     "time": ("超时、被跳过的单元格", "cells that ran out of time and were left out"),
     "ended": ("使进程退出、被跳过的单元格", "cells that ended the process and were left out"),
     "malformed": ("干扰评分、被跳过的单元格", "cells that disturbed the grading and were left out"),

@@ -22,7 +22,7 @@ import types
 import numpy
 import torch
 
-from ..check.case import Answer, ForbiddenCall, Task, answer
+from ..check.case import PACKAGE, Answer, ForbiddenCall, Task, answer, files
 from . import confine, notebook, wire
 
 # What the notebooks of the course import: once here, not once per submission.
@@ -30,6 +30,7 @@ PRELOADED = (
     *("pandas", "matplotlib.pyplot", "ipywidgets", "normcourse.canvas", "normcourse.check", "normcourse.explore"),
     *("normcourse.i18n", "normcourse.measure", "normcourse.models", "normcourse.norms", "normcourse.plots"),
     *("normcourse.residual", "normcourse.theory", "normcourse.train", "torch._dynamo", "triton.runtime.interpreter"),
+    "normcourse.fused",
 )
 
 
@@ -42,6 +43,7 @@ def main():
     numpy.random.seed(0)
     torch.manual_seed(0)
     gc.collect()
+    functions = functions_of_the_course()
     gc.freeze()  # the children share these pages
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     control.send(b"ready")
@@ -52,7 +54,7 @@ def main():
         if os.fork() == 0:
             try:
                 control.close()
-                keep(*descriptors, shell, confined)
+                keep(*descriptors, shell, functions, confined)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -143,7 +145,29 @@ def import_no_written_files():
     sys.path_hooks[:] = [hook for hook in sys.path_hooks if hook is not zipimporter]
 
 
-def keep(talk, life, shell, confined):
+def functions_of_the_course():
+    """All functions of this package that have been imported."""
+    own = f"{PACKAGE}{os.sep}"
+    return [f for f in gc.get_objects() if type(f) is types.FunctionType and f.__code__.co_filename.startswith(own)]
+
+
+def gone(*arguments, **options):
+    from normcourse.check.case import ForbiddenCall
+
+    raise ForbiddenCall("a function of the course")
+
+
+def empty(functions, modules):
+    """Take the code out of all functions of these modules, for good: nothing is left to copy, to trace or to wrap."""
+    closed = files(modules)
+    for function in functions:
+        if function.__code__.co_filename.startswith(closed):
+            code = function.__code__
+            kept = {name: getattr(code, f"co_{name}") for name in ("freevars", "filename", "name")}
+            function.__code__ = gone.__code__.replace(**{f"co_{name}": value for name, value in kept.items()})
+
+
+def keep(talk, life, shell, functions, confined):
     """Start the child, and see to it that it ends: when the judge closes `life`, or when it takes too much memory."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if confined:
@@ -153,7 +177,7 @@ def keep(talk, life, shell, confined):
     if child == 0:
         try:
             become_child(talk, confined)
-            serve(shell, confined)
+            serve(shell, functions, confined)
         except BaseException:
             traceback.print_exc()  # in words of its own only before the descriptors are closed
         finally:
@@ -193,7 +217,7 @@ def become_child(talk, confined):
     os.close(nothing)
 
 
-def serve(shell, confined):
+def serve(shell, functions, confined):
     """Read the cells and say what was found, run them, then answer one call after the other."""
     connection = socket.socket(fileno=TALK)
     header, _ = wire.receive(connection)
@@ -204,6 +228,7 @@ def serve(shell, confined):
     }
     if confined:
         import_no_written_files()
+    empty(functions, {module for task in tasks.values() for module in task.closed})
     missing = notebook.mark(cells, tasks)
     wire.send(connection, {"missing": missing, "broken": notebook.broken_rules(cells, tasks)})
     solutions = {}
@@ -223,12 +248,15 @@ def serve(shell, confined):
 
 
 def run_cell(shell, cell, solutions):
-    """Run a cell and keep what it defines under the names of the tasks it is marked for. Returns whether it raised."""
+    """Run a cell and keep what it defines under the names of the tasks it is marked for. Returns None, or what became
+    of it: "raised", or "closed" where it called what the tasks are to be solved without."""
     before = {name: shell.user_ns.get(name) for name in cell.tasks}
     try:
-        raised = not shell.run_cell(cell.source, store_history=False).success
+        result = shell.run_cell(cell.source, store_history=False)
+        closed = type(result.error_in_exec) is ForbiddenCall
+        raised = None if result.success else "closed" if closed else "raised"
     except BaseException:
-        raised = True
+        raised = "raised"
     for name, old in before.items():
         if shell.user_ns.get(name) is not old:
             solutions[name] = shell.user_ns[name]

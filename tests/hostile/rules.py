@@ -131,3 +131,13 @@ around(
     "    edges = tuple(torch.autograd.graph.get_gradient_edge(t) for t in (x, w, b))\n"
     "    return torch.autograd.graph._engine_run_backward((y * w + b,), (dy,), False, False, edges, allow_unreachable=True, accumulate_grad=False)",
 )
+around(
+    "traced",
+    "keeps what torch records when it runs the package's own functions, before anybody watches",
+    "from normcourse import norms\n"
+    "class Recorded(dict):\n"
+    "    def __missing__(self, n):\n"
+    "        self[n] = torch.export.export(norms.LayerNorm(n), (torch.randn(2, n),)).module()\n        return self[n]\n"
+    "recorded = Recorded()\n[recorded[n] for n in range(1, 40)]\n"
+    "def built_in(x, w, b, eps): return recorded[x.shape[-1]](x.reshape(-1, x.shape[-1])).reshape(x.shape)",
+)
