@@ -141,53 +141,20 @@ EVASIONS = {
     *("DisableTorchFunction", "DisableTorchFunctionSubclass", "_disabled_torch_function_impl", "__torch_function__"),
     *("TorchFunctionMode", "_pop_mode", "_pop_mode_temporarily", "__torch_dispatch__", "_C", "_VF", "_refs", "_decomp"),
     *("setprofile", "settrace", "_getframe", "f_back", "__subclasses__", "get_objects", "get_referrers", "CodeType"),
-    *("ctypes", "cffi", "_ctypes", "threading", "_thread", "concurrent", "multiprocessing", "marshal", "pickle"),
+    *("ctypes", "cffi", "_ctypes", "marshal", "pickle", "_python_dispatch", "jit", "importlib", "mock", "inspect"),
     *("ast_transformers", "input_transformers_cleanup", "input_transformers_post", "input_transformer_manager"),
-    *("run_cell", "ForbiddenCall", "_python_dispatch", "jit", "importlib", "attrgetter", "methodcaller"),
-    *("to_thread", "run_in_executor", "backgroundjobs", "fork", "forkpty", "posix_spawn", "posix_spawnp"),
-    *("subprocess", "inspect", "f_locals", "f_globals", "tb_frame", "gi_frame", "cr_frame", "ag_frame", "__code__"),
-    *("runpy", "run_code", "ex", "ev", "safe_execfile", "__getattribute__", "make_fx", "redispatch", "co_filename"),
-    *("fx", "functorch", "_functorch", "_dynamo", "_inductor", "run_decompositions"),
-    *("_execution_engine", "_engine_run_backward", "run_backward", "builtins", "addaudithook"),
-    *(
-        "__globals__",
-        "__closure__",
-        "codeop",
-        "InteractiveInterpreter",
-        "InteractiveConsole",
-        "pkgutil",
-        "pydoc",
-        "mock",
-    ),
-    *(
-        "cProfile",
-        "pdb",
-        "bdb",
-        "doctest",
-        "py_compile",
-        "zipimport",
-        "meta_path",
-        "path_hooks",
-        "__loader__",
-        "__spec__",
-        "get_referents",
-    ),
+    *("run_cell", "ForbiddenCall", "attrgetter", "methodcaller", "get_field", "redispatch", "make_fx", "get_referents"),
+    *("fx", "functorch", "_functorch", "_dynamo", "_inductor", "run_decompositions", "addaudithook", "builtins"),
+    *("f_locals", "f_globals", "tb_frame", "gi_frame", "cr_frame", "ag_frame", "__code__", "__getattribute__"),
+    *("runpy", "run_code", "ex", "ev", "safe_execfile", "co_filename", "codeop", "pkgutil", "pydoc", "zipimport"),
+    *("_execution_engine", "_engine_run_backward", "run_backward", "__globals__", "__closure__", "__loader__"),
+    *("InteractiveInterpreter", "InteractiveConsole", "cProfile", "pdb", "bdb", "doctest", "py_compile", "__spec__"),
+    *("meta_path", "path_hooks", "DeviceContext"),
 }
 # What the watch itself is made of. A learner's notebook imports `check` from the package, and nothing below it.
 INSIDE = ("normcourse.check.", "normcourse.grade")
 TIMERS = {"timeit", "Timer"}  # of the module timeit: they run strings, too
-MAGICS = {
-    "run",
-    "macro",
-    "edit",
-    "load",
-    "loadpy",
-    "rerun",
-    "recall",
-    "rep",
-    "paste",
-    "cpaste",
-}  # run what is not in a cell
+MAGICS = {"run", "macro", "edit", "load", "loadpy", "rerun", "recall", "rep", "paste", "cpaste"}  # not from a cell
 EVASIVE_NAMES = {"exec", "eval", "compile", "__import__", "__builtins__"}
 _WORDS = "|".join(sorted(EVASIONS | EVASIVE_NAMES | TIMERS | {"getattr", "setattr", "modules", "dict"}))
 SUSPICIOUS = re.compile(rf"\b_*({_WORDS}|normcourse\.(?:check\.|grade))_*|^\s*%|get_ipython", re.M)
@@ -299,6 +266,8 @@ def _evasion(node, own):
         return "sys.modules"
     if isinstance(node, ast.Attribute) and node.attr == "__dict__" and getattr(node.value, "id", "") != "self":
         return "__dict__"
+    if isinstance(node, ast.MatchClass):
+        return next((name for name in node.kwd_attrs if name in EVASIONS | {"__dict__"}), None)
     if isinstance(node, ast.Attribute) and node.attr in EVASIONS:
         return None if ast.unparse(node) == "triton.jit" else node.attr
     if isinstance(node, ast.Name) and node.id in (EVASIONS - own) | EVASIVE_NAMES:

@@ -18,7 +18,7 @@ SECONDS_TO_START = 120
 # this folder is of no use to it.
 SEEN = {
     "check": ("__init__.py", "case.py", "recorded.py", "wire.py"),
-    "grade": ("__init__.py", "server.py", "notebook.py", "wire.py", "confine.py"),
+    "grade": ("__init__.py", "server.py", "notebook.py", "wire.py", "confine.py", "closed.py"),
 }
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")
 ENVIRONMENT = {

@@ -22,15 +22,16 @@ import types
 import numpy
 import torch
 
-from ..check.case import PACKAGE, Answer, ForbiddenCall, Task, answer, files
+from ..check.case import Answer, ForbiddenCall, Task
 from . import confine, notebook, wire
+from .closed import Closing
 
 # What the notebooks of the course import: once here, not once per submission.
 PRELOADED = (
     *("pandas", "matplotlib.pyplot", "ipywidgets", "normcourse.canvas", "normcourse.check", "normcourse.explore"),
     *("normcourse.i18n", "normcourse.measure", "normcourse.models", "normcourse.norms", "normcourse.plots"),
     *("normcourse.residual", "normcourse.theory", "normcourse.train", "torch._dynamo", "triton.runtime.interpreter"),
-    "normcourse.fused",
+    *("normcourse.fused", "torch._refs", "torch._decomp.decompositions"),
 )
 
 
@@ -43,7 +44,7 @@ def main():
     numpy.random.seed(0)
     torch.manual_seed(0)
     gc.collect()
-    functions = functions_of_the_course()
+    closing = Closing()
     gc.freeze()  # the children share these pages
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     control.send(b"ready")
@@ -54,7 +55,7 @@ def main():
         if os.fork() == 0:
             try:
                 control.close()
-                keep(*descriptors, shell, functions, confined)
+                keep(*descriptors, shell, closing, confined)
             except BaseException:
                 traceback.print_exc()
             finally:
@@ -86,11 +87,19 @@ def warm_up():
 
 def without_pictures():
     """Nobody looks at what a graded notebook shows: explorers are not drawn, and the visible check, which knows the
-    right answers and so is not in here, says nothing."""
+    right answers and so is not in here, says nothing. Cells find these stand-ins, and nothing of the judge."""
+    import normcourse
+
     from .. import check, explore
 
-    check.check = lambda name, solution: None
-    explore.explore = lambda experiment, draw, **controls: None
+    nothing = types.FunctionType((lambda *arguments, **options: None).__code__, {})
+    explore.explore = nothing
+    stand_in = types.ModuleType("normcourse.check")
+    stand_in.__dict__.update(dict.fromkeys(check.__all__, nothing))
+    for name in [name for name in sys.modules if name.startswith(("normcourse.check", "normcourse.grade"))]:
+        del sys.modules[name]
+    normcourse.check = sys.modules["normcourse.check"] = stand_in
+    del normcourse.grade
 
 
 def quiet_shell():
@@ -131,43 +140,7 @@ def guarded_builtins():
     return known
 
 
-def import_no_written_files():
-    """What a cell has written to a file cannot be imported: nobody has read it."""
-    from importlib.machinery import SourceFileLoader
-    from zipimport import zipimporter
-
-    def get_data(self, path, read=SourceFileLoader.get_data):
-        if os.path.abspath(path).startswith(("/tmp/", "/dev/shm/")):
-            raise ForbiddenCall("import")
-        return read(self, path)
-
-    SourceFileLoader.__mro__[1].get_data = get_data  # FileLoader's, which compiled files are read by, too
-    sys.path_hooks[:] = [hook for hook in sys.path_hooks if hook is not zipimporter]
-
-
-def functions_of_the_course():
-    """All functions of this package that have been imported."""
-    own = f"{PACKAGE}{os.sep}"
-    return [f for f in gc.get_objects() if type(f) is types.FunctionType and f.__code__.co_filename.startswith(own)]
-
-
-def gone(*arguments, **options):
-    from normcourse.check.case import ForbiddenCall
-
-    raise ForbiddenCall("a function of the course")
-
-
-def empty(functions, modules):
-    """Take the code out of all functions of these modules, for good: nothing is left to copy, to trace or to wrap."""
-    closed = files(modules)
-    for function in functions:
-        if function.__code__.co_filename.startswith(closed):
-            code = function.__code__
-            kept = {name: getattr(code, f"co_{name}") for name in ("freevars", "filename", "name")}
-            function.__code__ = gone.__code__.replace(**{f"co_{name}": value for name, value in kept.items()})
-
-
-def keep(talk, life, shell, functions, confined):
+def keep(talk, life, shell, closing, confined):
     """Start the child, and see to it that it ends: when the judge closes `life`, or when it takes too much memory."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if confined:
@@ -177,7 +150,7 @@ def keep(talk, life, shell, functions, confined):
     if child == 0:
         try:
             become_child(talk, confined)
-            serve(shell, functions, confined)
+            serve(shell, closing, confined)
         except BaseException:
             traceback.print_exc()  # in words of its own only before the descriptors are closed
         finally:
@@ -196,6 +169,7 @@ def keep(talk, life, shell, functions, confined):
 
 
 TALK = 3  # the descriptor of the child's only connection
+WRITTEN = ("/tmp/", "/dev/shm/")  # where a cell can write files
 NICE = 5  # the judge and the keepers come first, whatever a submission starts
 
 
@@ -217,7 +191,7 @@ def become_child(talk, confined):
     os.close(nothing)
 
 
-def serve(shell, functions, confined):
+def serve(shell, closing, confined):
     """Read the cells and say what was found, run them, then answer one call after the other."""
     connection = socket.socket(fileno=TALK)
     header, _ = wire.receive(connection)
@@ -226,9 +200,7 @@ def serve(shell, functions, confined):
         name: Task(name, None, None, (), *map(tuple, rules))  # without, only, closed
         for name, rules in header["rules"].items()
     }
-    if confined:
-        import_no_written_files()
-    empty(functions, {module for task in tasks.values() for module in task.closed})
+    closing.begin(tasks.values(), WRITTEN if confined else ())
     missing = notebook.mark(cells, tasks)
     wire.send(connection, {"missing": missing, "broken": notebook.broken_rules(cells, tasks)})
     solutions = {}
@@ -243,7 +215,7 @@ def serve(shell, functions, confined):
         confine.stay_alone()
     while True:
         header, body = wire.receive(connection)
-        reply, arrays = respond(solutions, tasks, header, body)
+        reply, arrays = respond(solutions, tasks, closing, header, body)
         wire.send(connection, reply | {"id": header["id"]}, arrays)
 
 
@@ -253,7 +225,8 @@ def run_cell(shell, cell, solutions):
     before = {name: shell.user_ns.get(name) for name in cell.tasks}
     try:
         result = shell.run_cell(cell.source, store_history=False)
-        closed = type(result.error_in_exec) is ForbiddenCall
+        error = result.error_in_exec
+        closed = type(error) is PermissionError and error.errno is None  # `gone`, not the operating system
         raised = None if result.success else "closed" if closed else "raised"
     except BaseException:
         raised = "raised"
@@ -263,13 +236,13 @@ def run_cell(shell, cell, solutions):
     return raised
 
 
-def respond(solutions, tasks, header, body):
+def respond(solutions, tasks, closing, header, body):
     name = header["task"]
     case = wire.read_case(header["case"], body)
     if name not in solutions:
         return wire.write_answer(Answer(error=f"NameError: {name} is not defined"))
     try:
-        given = answer(solutions[name], case, tasks[name])
+        given = closing.answer(solutions[name], case, tasks[name])
         size = sum(tensor.nbytes for tensor in [*given.results, *given.gradients.values()] if not tensor.is_meta)
         if size > header["limit"]:
             raise ValueError(f"the result has {size} bytes, far more than expected")

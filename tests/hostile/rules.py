@@ -2,13 +2,29 @@
 
 from . import attack
 
-HELPERS = """import torch, torch.nn.functional as F
+PLAIN = """import torch, torch.nn.functional as F
 def built_in(x, w, b, eps): return F.layer_norm(x, x.shape[-1:], w, b, eps)
 def diff(dy, x, w, eps):
     with torch.enable_grad():
         x, w, b = x.clone().requires_grad_(), w.clone().requires_grad_(), torch.zeros_like(w).requires_grad_()
         return torch.autograd.grad(F.layer_norm(x, x.shape[-1:], w, b, eps), (x, w, b), dy)
 def moments(x): return x.mean(-1), x.var(-1, unbiased=False)
+"""
+# The same by names that a library puts together, so that only the process itself can notice.
+UNREAD = """import torch
+from traitlets.utils.importstring import import_item
+theirs = import_item("torch.nn.functional.layer" + "_norm")
+gradients = import_item("torch.autograd." + "gr" + "ad")
+spread = import_item("torch." + "v" + "ar")
+def built_in(x, w, b, eps): return theirs(x, x.shape[-1:], w, b, eps)
+def by_hand(x, w, b, eps):
+    h = x - x.mean(-1, keepdim=True)
+    return h / (h.square().mean(-1, keepdim=True) + eps).sqrt() * w + b
+def diff(dy, x, w, eps):
+    x, w, b = x.clone(), w.clone(), torch.zeros_like(w)
+    for t in (x, w, b): t.requires_grad = True
+    return gradients(by_hand(x, w, b, eps), (x, w, b), dy)
+def moments(x): return x.mean(-1), spread(x, -1, correction=0)
 """
 GRADED = (
     "# EXERCISE: layer_norm\n"
@@ -20,10 +36,11 @@ ALL = "built_in, diff, moments"
 
 
 def around(name, tries, *cells):
-    attack(name, tries, HELPERS, *cells, *GRADED)
+    attack(name, tries, UNREAD, *cells, *GRADED)
 
 
-around("from_another_cell", "keeps what is forbidden in a cell that is not graded")
+attack("from_another_cell", "keeps what is forbidden in a cell that is not graded", PLAIN, *GRADED)
+around("by_text", "imports what is forbidden by names put together from parts")
 around(
     "no_more_rules",
     "takes the watch out of the package",
@@ -140,4 +157,58 @@ around(
     "        self[n] = torch.export.export(norms.LayerNorm(n), (torch.randn(2, n),)).module()\n        return self[n]\n"
     "recorded = Recorded()\n[recorded[n] for n in range(1, 40)]\n"
     "def built_in(x, w, b, eps): return recorded[x.shape[-1]](x.reshape(-1, x.shape[-1])).reshape(x.shape)",
+)
+around(
+    "switched_off",
+    "switches the watch off by a name that a library puts together",
+    'off = import_item("torch._" + "C.Disable" + "TorchFunction")\n'
+    "def free(f):\n    def g(*a):\n        with off(): return f(*a)\n    return g\n"
+    f"{ALL} = map(free, ({ALL}))",
+)
+around(
+    "popped",
+    "takes the watch off its stack, and puts it back",
+    'stack = import_item("torch._" + "C._get_function_stack_at")\n'
+    'pop, push = [import_item("torch._" + f"C._{w}_torch_function_stack") for w in ("pop", "push_on")]\n'
+    "def free(f):\n    def g(*a):\n        mode = pop()\n        try: return f(*a)\n        finally: push(mode)\n    return g\n"
+    f"{ALL} = map(free, ({ALL}))",
+)
+around(
+    "not_the_package",
+    "puts something else in the place of the watch",
+    "import contextlib, normcourse.check\n"
+    "try: normcourse.check.case.rules = lambda task: contextlib.nullcontext()\n"
+    "except AttributeError: normcourse.check.rules = lambda task: contextlib.nullcontext()",
+)
+around(
+    "by_the_way",
+    "computes while the judge's side copies the input, and remembers",
+    "seen, clone = {}, torch.Tensor.clone\n"
+    "def remember(x, *a, **k):\n"
+    "    y = clone(x, *a, **k)\n"
+    "    if x.dim() and x.is_floating_point() and not x.is_meta:\n"
+    "        try: seen[str(x.tolist())] = {e: theirs(y, x.shape[-1:], None, None, e) for e in (0.1, 1e-5)}\n"
+    "        except Exception: pass\n"
+    "    return y\n"
+    "setattr(torch.Tensor, 'clone', remember)\n"
+    "def built_in(x, w, b, eps):\n"
+    "    y = seen[str(x.tolist())][eps]\n    y = y if w is None else y * w\n    return y if b is None else y + b",
+)
+around(
+    "decomposed",
+    "calls the decomposition that torch has of the operator",
+    "theirs = import_item('torch._' + 'refs.native_layer' + '_norm')\n"
+    "built_in = lambda x, w, b, eps: theirs(x, (x.shape[-1],), w, b, eps)[0]",
+)
+around(
+    "somebody_listening",
+    "computes in a thread that was there before",
+    "import logging.handlers, queue\nasked, given = queue.Queue(), queue.Queue()\n"
+    "class Listener(logging.handlers.QueueListener):\n"
+    "    def prepare(self, a): return a\n"
+    "    def handle(self, a):\n"
+    "        try: given.put(a[0](*a[1:]))\n        except Exception: given.put(None)\n"
+    "Listener(asked).start()\n"
+    "def away(f):\n    def g(*a):\n        asked.put((f, *a)); return given.get()\n    return g\n"
+    f"{ALL} = map(away, ({ALL}))",
 )

@@ -1,0 +1,139 @@
+"""What a task is to be solved without is taken away from the process that answers. The rules in `check.case` watch from
+Python, where a submission may find a way round them; here there is nothing left to call:
+
+    functions   those of the course's closed modules lose their code before any cell runs, and so do the decompositions
+                that torch has of forbidden operators
+    operators   those of torch lose their kernels while an answer is given: in C++, for whoever calls them
+    gradients   the nodes that autograd makes meanwhile are counted
+    patches     what cells have put in the place of functions that the watch is made of is taken out again
+"""
+
+import contextlib
+import functools
+import gc
+import os
+import sys
+import types
+from importlib.machinery import SourceFileLoader
+from zipimport import zipimporter
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from ..check import case as watch
+from ..check.case import PACKAGE, Answer, ForbiddenCall, answer, files
+
+TORCH = os.path.dirname(torch.__file__)
+DECOMPOSITIONS = tuple(os.path.join(TORCH, name, "") for name in ("_refs", "_decomp", "_prims", "_inductor"))
+BACKENDS = ("CPU", "MkldnnCPU", "NestedTensorCPU", "SparseCPU", "QuantizedCPU")
+
+# Taken hold of before a cell can put something else in their place.
+_library, _kernels, _nodes = torch._C._dispatch_library, torch._C._DispatchModule, torch._C._autograd._get_sequence_nr
+_register, _reset, _threads = _kernels.impl, _kernels.reset, sys._current_frames
+
+
+class Closing:
+    """Made in the fork server, used in the process of a submission."""
+
+    def __init__(self):
+        functions = [f for f in gc.get_objects() if type(f) is types.FunctionType]
+        self.functions = [
+            f for f in functions if f.__code__.co_filename.startswith((*DECOMPOSITIONS, f"{PACKAGE}{os.sep}"))
+        ]
+        self.operators, self.library, self.closed = _operators(), _library("IMPL", "aten", "", __file__, 0), ()
+        self.originals = _originals()
+        self._close(("layer_norm",))  # torch warns of it, once
+        self._close(())
+
+    def begin(self, tasks, unread=()):
+        """Before any cell runs: take the code out of functions, for good, so that nothing is left to copy, to trace or
+        to wrap. unread: where files lie that cannot be imported either, as nobody has read them."""
+        closed = files({module for task in tasks for module in task.closed})
+        forbidden = [set(task.without) for task in tasks if task.without]
+        everywhere = set.intersection(*forbidden) if forbidden else set()
+        for function in self.functions:
+            code = function.__code__
+            decomposed = code.co_filename.startswith(DECOMPOSITIONS) and code.co_name.strip("_") in everywhere
+            if decomposed or code.co_filename.startswith(closed):
+                kept = {f"co_{name}": getattr(code, f"co_{name}") for name in ("freevars", "filename", "name")}
+                function.__code__ = gone.__code__.replace(**kept)
+        _import_nothing((*closed, *unread))
+
+    def answer(self, solution, case, task):
+        """`check.case.answer` without what the task forbids."""
+        self._restore()
+        self._close(task.without)
+        nodes, threads = _nodes(), len(_threads())
+        given = answer(solution, case, task)
+        if threads > 1 and ("grad" in task.without or task.only):  # what others do is not seen
+            return Answer(error="ForbiddenCall: threading")
+        if "grad" in task.without and not case.gradients and _nodes() != nodes:
+            return Answer(error="ForbiddenCall: grad")
+        return given
+
+    def _close(self, names):
+        """From now on these operators raise `ForbiddenCall`, and no others. names: as in `Task.without`."""
+        if names != self.closed:
+            _reset(self.library)
+            self.closed, self.library = names, _library("IMPL", "aten", "", __file__, 0)
+            for name in names:
+                for operator in self.operators.get(name, ()):
+                    for backend in BACKENDS:
+                        _register(self.library, operator, backend, functools.partial(_forbidden, name))
+
+    def _restore(self):
+        for owner, names in self.originals:
+            for name, value in names.items():
+                if vars(owner).get(name) is value:
+                    continue
+                if value is None:  # it had inherited it
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, value)
+
+
+def gone(*arguments, **options):
+    raise PermissionError("this exercise is to be solved without this function")
+
+
+def _forbidden(name, *arguments, **options):
+    raise ForbiddenCall(name)
+
+
+def _operators():
+    """{name: [operators of torch with this name]}, as `check.case` compares names."""
+    found = {}
+    for operator in torch._C._dispatch_get_all_op_names():
+        space, _, name = operator.partition("::")
+        if space == "aten":
+            found.setdefault(name.partition(".")[0].strip("_"), []).append(name)
+    return found
+
+
+def _originals():
+    """[(owner, {name: value})]: what the watch calls of torch, and what it is made of; None for what is inherited."""
+    called = set(_names(watch.__loader__.get_code(watch.__name__)))
+    of_torch = [
+        (owner, {name: vars(owner).get(name) for name in called}) for owner in (torch, torch.Tensor, torch.autograd)
+    ]
+    return of_torch + [(owner, dict(vars(owner))) for owner in (TorchFunctionMode, contextlib._GeneratorContextManager)]
+
+
+def _names(code):
+    """All names in a code object and in those of the functions within it."""
+    yield from code.co_names
+    for part in code.co_consts:
+        if isinstance(part, types.CodeType):
+            yield from _names(part)
+
+
+def _import_nothing(paths):
+    """Python files below these paths cannot be imported from now on."""
+
+    def get_data(self, path, read=SourceFileLoader.get_data):
+        if os.path.abspath(path).startswith(paths):
+            raise ForbiddenCall("import")
+        return read(self, path)
+
+    SourceFileLoader.__mro__[1].get_data = get_data  # FileLoader's, which compiled files are read by, too
+    sys.path_hooks[:] = [hook for hook in sys.path_hooks if hook is not zipimporter]
