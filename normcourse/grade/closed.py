@@ -25,7 +25,7 @@ from ..check.case import PACKAGE, Answer, ForbiddenCall, answer, files
 
 TORCH = os.path.dirname(torch.__file__)
 DECOMPOSITIONS = tuple(os.path.join(TORCH, name, "") for name in ("_refs", "_decomp", "_prims", "_inductor"))
-BACKENDS = ("CPU", "MkldnnCPU", "NestedTensorCPU", "SparseCPU", "QuantizedCPU")
+OTHER_BACKENDS = ("MkldnnCPU", "NestedTensorCPU", "SparseCPU", "QuantizedCPU")
 
 # Taken hold of before a cell can put something else in their place.
 _library, _kernels, _nodes = torch._C._dispatch_library, torch._C._DispatchModule, torch._C._autograd._get_sequence_nr
@@ -37,9 +37,8 @@ class Closing:
 
     def __init__(self):
         functions = [f for f in gc.get_objects() if type(f) is types.FunctionType]
-        self.functions = [
-            f for f in functions if f.__code__.co_filename.startswith((*DECOMPOSITIONS, f"{PACKAGE}{os.sep}"))
-        ]
+        self.by_file = _grouped(functions, f"{PACKAGE}{os.sep}", lambda code: code.co_filename)
+        self.decompositions = _grouped(functions, DECOMPOSITIONS, lambda code: code.co_name.strip("_"))
         self.operators, self.library, self.closed = _operators(), _library("IMPL", "aten", "", __file__, 0), ()
         self.originals = _originals()
         self._close(("layer_norm",))  # torch warns of it, once
@@ -50,13 +49,11 @@ class Closing:
         to wrap. unread: where files lie that cannot be imported either, as nobody has read them."""
         closed = files({module for task in tasks for module in task.closed})
         forbidden = [set(task.without) for task in tasks if task.without]
-        everywhere = set.intersection(*forbidden) if forbidden else set()
-        for function in self.functions:
-            code = function.__code__
-            decomposed = code.co_filename.startswith(DECOMPOSITIONS) and code.co_name.strip("_") in everywhere
-            if decomposed or code.co_filename.startswith(closed):
-                kept = {f"co_{name}": getattr(code, f"co_{name}") for name in ("freevars", "filename", "name")}
-                function.__code__ = gone.__code__.replace(**kept)
+        functions = [f for file, group in self.by_file.items() if file.startswith(closed) for f in group]
+        for name in set.intersection(*forbidden) if forbidden else ():
+            functions += self.decompositions.get(name, [])
+        for function, emptied in functions:
+            function.__code__ = emptied
         _import_nothing((*closed, *unread))
 
     def answer(self, solution, case, task):
@@ -77,9 +74,8 @@ class Closing:
             _reset(self.library)
             self.closed, self.library = names, _library("IMPL", "aten", "", __file__, 0)
             for name in names:
-                for operator in self.operators.get(name, ()):
-                    for backend in BACKENDS:
-                        _register(self.library, operator, backend, functools.partial(_forbidden, name))
+                for operator, backend in self.operators.get(name, ()):
+                    _register(self.library, operator, backend, functools.partial(_forbidden, name))
 
     def _restore(self):
         for owner, names in self.originals:
@@ -96,17 +92,29 @@ def gone(*arguments, **options):
     raise PermissionError("this exercise is to be solved without this function")
 
 
+def _grouped(functions, paths, key):
+    """{key of the code: [(function, the code of `gone` for it)]} of those whose files lie below these paths."""
+    found = {}
+    for function in functions:
+        code = function.__code__
+        if code.co_filename.startswith(paths):
+            kept = {f"co_{name}": getattr(code, f"co_{name}") for name in ("freevars", "filename", "name")}
+            found.setdefault(key(code), []).append((function, gone.__code__.replace(**kept)))
+    return found
+
+
 def _forbidden(name, *arguments, **options):
     raise ForbiddenCall(name)
 
 
 def _operators():
-    """{name: [operators of torch with this name]}, as `check.case` compares names."""
+    """{name: [(operator of torch with this name, backend)]}; names as `check.case` compares them."""
     found = {}
     for operator in torch._C._dispatch_get_all_op_names():
         space, _, name = operator.partition("::")
         if space == "aten":
-            found.setdefault(name.partition(".")[0].strip("_"), []).append(name)
+            others = [b for b in OTHER_BACKENDS if torch._C._dispatch_has_kernel_for_dispatch_key(operator, b)]
+            found.setdefault(name.partition(".")[0].strip("_"), []).extend((name, b) for b in ("CPU", *others))
     return found
 
 
