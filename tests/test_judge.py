@@ -27,7 +27,7 @@ import pytest
 import torch
 
 from normcourse.check import Case, Function
-from normcourse.check.case import Answer, Task
+from normcourse.check.case import Answer
 from normcourse.grade import __main__ as command
 from normcourse.grade import child, gradebook, notebook, report, wire
 from normcourse.grade import run as judge_run
@@ -274,72 +274,56 @@ def test_a_single_notebook_or_zip_can_be_graded_and_a_folder_that_is_not_there_i
 
 # What the code of a notebook says -------------------------------------------------------------------------------------
 
-RULED = Task(
-    "layer_norm", None, None, without=("layer_norm", "native_layer_norm", "grad"), closed=("normcourse.norms",)
-)
-
 
 def broken(*cells):
-    read = notebook.read(made(*cells))
-    notebook.mark(read, ["layer_norm"])
-    return [name for _, name in notebook.broken_rules(read, {"layer_norm": RULED})["layer_norm"]]
+    return [name for _, name in notebook.evasions(notebook.read(made(*cells)))]
 
 
 GRADED = "# EXERCISE: layer_norm\ndef layer_norm(x, weight=None, bias=None, eps=1e-5):\n    "
 
 
 @pytest.mark.parametrize(
-    "cells",
+    "cell",
     [
-        [GRADED + '"""Like F.layer_norm and torch.nn.LayerNorm; no autograd.grad."""\n    return x'],
-        [GRADED + "# not F.layer_norm(x), not eval, not ctypes\n    return x"],
-        [GRADED + "print('layer_norm', 'grad')\n    return x\nlayer_norm(torch.ones(2, 3))"],
-        [
-            "import torch.nn.functional as F\nfrom torch.nn.functional import layer_norm as theirs",
-            GRADED + "return x",
-            "theirs(x, (3,)) - layer_norm(x); F.layer_norm(x, (3,))",
-        ],
-        [
-            "model.eval()\ntorch.compile(model)\nx.grad\nloss.backward()\n'layer_norm' in globals()",
-            GRADED + "with torch.no_grad():\n        return x",
-        ],
-        [GRADED + "return getattr(torch, 'float32')", "for name in ('float16', 'bfloat16'):\n    getattr(torch, name)"],
-        ["check('layer_norm', 3)\n%timeit layer_norm(x)\n!ls", "%%time\n" + GRADED + "return x"],
-        [
-            "# EXERCISE: layer_norm\nclass Own:\n    def layer_norm(self): return 1\n    def forward(self): return self.layer_norm()\nlayer_norm = Own"
-        ],
-        ["import triton\n@triton.jit\ndef kernel(x): pass", GRADED + "return x"],
-        ["try:\n    pass\nexcept ValueError as ex:\n    print(ex)\nfork = 2; print(fork)", GRADED + "return x"],
+        GRADED + '"""Like F.layer_norm, but no TorchFunctionMode."""\n    return x',
+        GRADED + "# not F.layer_norm(x), not eval, not ctypes\n    return x",
+        "import torch.nn.functional as F\ny = F.layer_norm(x, (3,)) - layer_norm(x)\ny.sum().backward()\nx.grad",
+        "model.eval()\ntorch.compile(model)\n'layer_norm' in globals()\n'google.colab' in sys.modules\nvars(model)",
+        "getattr(torch, 'float32')\nfor name in ('float16', 'bfloat16'):\n    getattr(torch, name)",
+        "check('layer_norm', 3)\n%timeit layer_norm(x)\n!ls",
+        "import inspect, pickle, threading, subprocess, importlib, pdb, cProfile\ninspect.signature(f)\nimportlib.reload(m)",
+        "timeit.timeit('layer_norm(x)', globals=globals(), number=9)\nclass Timer: pass\nwith Timer('a'): pass",
+        "import triton\n@triton.jit\ndef kernel(x): pass\ntorch.jit.script(f)\nf.__code__.co_varnames\nm.__dict__",
+        "try:\n    pass\nexcept ValueError as fx:\n    print(fx)\ncffi = 2; print(cffi)\neval('1 + 1')",
     ],
-    ids=range(10),
 )
-def test_honest_code_breaks_no_rule(cells):
-    assert broken(*cells) == []
+def test_honest_code_goes_round_no_rule(cell):
+    assert broken(cell) == []
 
 
 @pytest.mark.parametrize(
-    ("name", "cells"),
+    ("name", "cell"),
     [
-        ("layer_norm", [GRADED + "return F.layer_norm(x, x.shape[-1:])"]),
-        ("layer_norm", [GRADED + "from torch.nn.functional import layer_norm as f\n    return f(x)"]),
-        ("built_in", ["from torch.nn.functional import layer_norm as built_in", GRADED + "return built_in(x, (3,))"]),
-        ("layer_norm", [GRADED + "return getattr(F, 'layer' + '_norm')(x)"]),
-        ("getattr", [GRADED + "return getattr(F, name[::-1])(x)"]),
-        ("layer_norm", [GRADED + "return F.__dict__['layer_norm'](x)"]),
-        ("vars", [GRADED + "return vars(F)[name](x)"]),
-        ("exec", ["exec('1')", GRADED + "return x"]),
-        ("exec", ["ｅｘｅｃ('1')", GRADED + "return x"]),
-        ("_C", ["torch._C.DisableTorchFunction()", GRADED + "return x"]),
-        ("_C", ["getattr(torch, '_' + 'C')", GRADED + "return x"]),
-        ("ctypes", ["import ctypes as c", GRADED + "return x"]),
-        ("setprofile", ["from sys import setprofile as s", GRADED + "return x"]),
-        ("exec", ["%%time\nx = !ls\nexec('1')", GRADED + "return x"]),
-        ("jit", ["from torch import *\nif False: jit = 1", "jit.script(x)", GRADED + "return x"]),
+        ("exec", "exec(text)"),
+        ("exec", "run = exec"),
+        ("exec", "ｅｘｅｃ(text)"),
+        ("exec", "%%time\nx = !ls\nexec(text)"),
+        ("eval", "eval('sys._getframe()')"),
+        ("DisableTorchFunction", "torch._C.DisableTorchFunction()"),
+        ("f_back", "getattr(frame, 'f_' + 'back')"),
+        ("ctypes", "import ctypes as c"),
+        ("_getframe", "from sys import _getframe as frame"),
+        ("setprofile", "from sys import setprofile as s"),
+        ("import_module", "importlib.import_module(name)"),
+        ("_refs", "importlib.import_module('torch._refs')"),
+        ("__globals__", "match f:\n    case object(__globals__=g): pass"),
+        ("fx", "from torch import *\nif False: fx = 1\nfx.symbolic_trace(f)"),
+        ("%run", "%run helper.py"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=lambda value: value if len(value) < 20 else "",
 )
-def test_code_that_goes_round_the_rules_is_named(name, cells):
-    assert name in broken(*cells)
+def test_code_that_goes_round_the_rules_is_named(name, cell):
+    assert name in broken(cell)
 
 
 def test_a_marker_that_was_lost_is_replaced_by_metadata_or_by_what_the_cell_defines():

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 PACKAGE = Path(__file__).parents[1]
+NUMPY = f"{os.path.dirname(np.__file__)}{os.sep}"
 
 # The relative error that rounding may leave, by the dtype of the result. In half precision: one rounding of a result
 # computed in fp32, or two in a row (as Llama does before the weight), but not a sum taken in half precision.
@@ -186,12 +187,16 @@ def rules(task):
 
     def watch(frame, event, _):
         file, name = frame.f_code.co_filename, frame.f_code.co_name
-        if event == "call" and file.startswith(closed) and name != "<module>":
-            module = ".".join(Path(file).relative_to(PACKAGE).with_suffix("").parts)
+        if event != "call" or name == "<module>":
+            return
+        if file.startswith(NUMPY) and name.strip("_") in without:
+            raise ForbiddenCall(f"numpy.{name.strip('_')}")
+        if file.startswith(closed):
+            module = ".".join(Path(file).relative_to(PACKAGE.parent).with_suffix("").parts)
             raise ForbiddenCall(module if name.startswith("_") else f"{module}.{name}")
 
     before = sys.getprofile()
-    if closed:
+    if closed or without:
         sys.setprofile(watch)  # of this thread only: explorers go on drawing in theirs
     try:
         with Without():

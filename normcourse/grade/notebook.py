@@ -135,100 +135,39 @@ def only_defines(source):
 
 # Rules ----------------------------------------------------------------------------------------------------------------
 
-# What switches off the watch that is kept while a solution runs, or runs code that cannot be read here. No exercise
-# needs any of it; found anywhere in a notebook, its tasks with rules earn nothing.
+# What a task forbids is closed where answers are given (`closed`), whatever a notebook says. What is looked for here
+# can reach the machinery of that process: frames, the collector, the watch itself. Nothing else needs it; found
+# anywhere in a notebook, its tasks with rules earn nothing.
 EVASIONS = {
-    *("DisableTorchFunction", "DisableTorchFunctionSubclass", "_disabled_torch_function_impl", "__torch_function__"),
-    *("TorchFunctionMode", "_pop_mode", "_pop_mode_temporarily", "__torch_dispatch__", "_C", "_VF", "_refs", "_decomp"),
-    *("setprofile", "settrace", "_getframe", "f_back", "__subclasses__", "get_objects", "get_referrers", "CodeType"),
-    *("ctypes", "cffi", "_ctypes", "marshal", "pickle", "_python_dispatch", "jit", "importlib", "mock", "inspect"),
-    *("ast_transformers", "input_transformers_cleanup", "input_transformers_post", "input_transformer_manager"),
-    *("run_cell", "ForbiddenCall", "attrgetter", "methodcaller", "get_field", "redispatch", "make_fx", "get_referents"),
-    *("fx", "functorch", "_functorch", "_dynamo", "_inductor", "run_decompositions", "addaudithook", "builtins"),
-    *("f_locals", "f_globals", "tb_frame", "gi_frame", "cr_frame", "ag_frame", "__code__", "__getattribute__"),
-    *("runpy", "run_code", "ex", "ev", "safe_execfile", "co_filename", "codeop", "pkgutil", "pydoc", "zipimport"),
-    *("_execution_engine", "_engine_run_backward", "run_backward", "__globals__", "__closure__", "__loader__"),
-    *("InteractiveInterpreter", "InteractiveConsole", "cProfile", "pdb", "bdb", "doctest", "py_compile", "__spec__"),
-    *("meta_path", "path_hooks", "DeviceContext"),
+    *("_getframe", "_current_frames", "currentframe", "getouterframes", "getinnerframes", "f_back", "f_locals"),
+    *("f_globals", "tb_frame", "gi_frame", "cr_frame", "ag_frame", "get_objects", "get_referrers", "get_referents"),
+    *("__globals__", "__closure__", "__subclasses__", "__builtins__", "builtins", "setprofile", "settrace"),
+    *("addaudithook", "ctypes", "_ctypes", "cffi", "CodeType", "attrgetter", "methodcaller", "get_field"),
+    *("TorchFunctionMode", "DisableTorchFunction", "DisableTorchFunctionSubclass", "_disabled_torch_function_impl"),
+    *("__torch_function__", "__torch_dispatch__", "_pop_mode", "_pop_mode_temporarily", "_python_dispatch"),
+    *("_pop_torch_function_stack", "DeviceContext", "_VF", "_refs", "_decomp", "redispatch", "make_fx", "fx"),
+    *("functorch", "_functorch", "_inductor", "run_decompositions", "ForbiddenCall", "ast_transformers"),
+    *("_execution_engine", "_engine_run_backward", "run_backward", "input_transformers_cleanup"),
+    *("input_transformers_post", "input_transformer_manager"),
 }
-# What the watch itself is made of. A learner's notebook imports `check` from the package, and nothing below it.
-INSIDE = ("normcourse.check.", "normcourse.grade")
-TIMERS = {"timeit", "Timer"}  # of the module timeit: they run strings, too
+RUN_TEXT = {"exec", "eval", "compile", "__import__"}
 MAGICS = {"run", "macro", "edit", "load", "loadpy", "rerun", "recall", "rep", "paste", "cpaste"}  # not from a cell
-EVASIVE_NAMES = {"exec", "eval", "compile", "__import__", "__builtins__"}
-_WORDS = "|".join(sorted(EVASIONS | EVASIVE_NAMES | TIMERS | {"getattr", "setattr", "modules", "dict"}))
-SUSPICIOUS = re.compile(rf"\b_*({_WORDS}|normcourse\.(?:check\.|grade))_*|^\s*%|get_ipython", re.M)
-LOOKUPS = {"globals", "locals", "vars"}  # by any name; in a graded cell only to hide one
+_WORDS = "|".join(sorted(EVASIONS | RUN_TEXT | {"getattr", "setattr", "import_module"}))
+SUSPICIOUS = re.compile(rf"\b_*({_WORDS})_*|^\s*%|get_ipython", re.M)
 
 
-def broken_rules(cells, tasks):
-    """{task name: what in the code goes against its rules, as [(cell number, name)]}.
-
-    In the definition that is graded, and in all that it uses from wherever in the notebook: the forbidden functions,
-    imported, as an attribute, or by their name as a string; an alias is followed. Everywhere: `EVASIONS`. Names in
-    comments, docstrings and messages do not count, and neither does what merely tries a solution out.
-    """
-    # Python reads identifiers in this normal form, so that ｅｘｅｃ is exec.
-    trees = [
-        (cell, parsed(unicodedata.normalize("NFKC", cell.source)) or ast.Module([], []))
-        for cell in cells
-        if cell.kind == "code"
-    ]
-    nodes = [
-        (cell, node)
-        for cell, tree in trees
-        if cell.tasks or SUSPICIOUS.search(unicodedata.normalize("NFKC", cell.source))
-        for node in ast.walk(tree)
-    ]
+def evasions(cells):
+    """What in the code goes round the rules of tasks, as [(cell number, name)]. Names in comments, docstrings and
+    messages do not count, and neither do a notebook's own variables of such a name."""
+    nodes = []
+    for cell in cells:
+        # Python reads identifiers in this normal form, so that ｅｘｅｃ is exec.
+        source = unicodedata.normalize("NFKC", cell.source)
+        if cell.kind == "code" and SUSPICIOUS.search(source):
+            nodes += [(cell.number, node) for node in ast.walk(parsed(source) or ast.Module([], []))]
     own = _variables(node for _, node in nodes)
-    everywhere = [(cell.number, name) for cell, node in nodes if (name := _evasion(node, own))]
-    definitions, graded = {}, {name for cell, _ in trees for name in cell.tasks}
-    for cell, tree in trees:
-        for statement in tree.body:
-            for name in _bound(statement):
-                if name not in graded or name in cell.tasks:  # what is graded stands in its own cell
-                    definitions.setdefault(name, []).append((cell, statement))
-    broken = {}
-    for task in tasks.values():
-        found = list(everywhere) if task.without or task.only or task.closed else []
-        if task.without:
-            parts = _used(task.name, definitions)
-            inside = [(cell, node) for cell, statement in parts for node in ast.walk(statement)]
-            aliases = {alias for _, node in inside for alias in _imported(node, task.without)} - graded
-            found += [(cell.number, name) for cell, node in inside if (name := _forbidden(node, task.without, aliases))]
-        broken[task.name] = list(dict.fromkeys(found))
-    return broken
-
-
-def _bound(statement):
-    """The names that a statement of a cell gives a meaning, or changes: for `table[0].f = g` it is table."""
-    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return {statement.name}
-    names = set()
-    for node in ast.walk(statement):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            names.add(node.name)
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-        elif isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)) and isinstance(node.ctx, ast.Store):
-            while isinstance(node, (ast.Attribute, ast.Subscript)):
-                node = node.value
-            if isinstance(node, ast.Name):
-                names.add(node.id)
-    return names
-
-
-def _used(name, definitions):
-    """The (cell, statement) that define a name and, in turn, all names that these use."""
-    todo, seen, parts = [name], set(), {}
-    while todo:
-        if (one := todo.pop()) in seen:
-            continue
-        seen.add(one)
-        for cell, statement in definitions.get(one, ()):
-            parts[id(statement)] = cell, statement
-            todo += [node.id for node in ast.walk(statement) if isinstance(node, ast.Name)]
-    return list(parts.values())
+    harmless = {id(node.func) for _, node in nodes if isinstance(node, ast.Call) and _runs_known_text(node, own)}
+    return [(number, name) for number, node in nodes if id(node) not in harmless and (name := _evasion(node, own))]
 
 
 def _variables(nodes):
@@ -244,66 +183,37 @@ def _variables(nodes):
     return names
 
 
-def _imported(node, without):
-    """Names under which an import brings in forbidden functions of torch."""
-    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
-        for alias in node.names:
-            if alias.name.strip("_") in without:
-                yield alias.asname or alias.name
+def _runs_known_text(call, own):
+    """Whether it is eval("1 + 1"), say, of a text that is written out and holds no evasion."""
+    text = _text(call.args[0]) if call.args else None
+    tree = None if text is None else parsed(text)
+    return tree is not None and not any(_evasion(node, own) for node in ast.walk(tree))
 
 
 def _evasion(node, own):
-    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("run_line_magic", "run_cell_magic"):
-        magic, *text = [_text(argument) or "" for argument in node.args] or [""]
-        words = re.findall(r"\w+", " ".join(text))
-        return (
-            f"%{magic}" if magic in MAGICS else next((word for word in words if word in EVASIONS | EVASIVE_NAMES), None)
-        )
-    if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in TIMERS:
-        strings = [part for part in node.args if _text(part) is not None or isinstance(part, ast.JoinedStr)]
-        return "timeit" if strings or any(keyword.arg in ("globals", "setup") for keyword in node.keywords) else None
-    if isinstance(node, ast.Attribute) and node.attr == "modules" and getattr(node.value, "id", "") == "sys":
-        return "sys.modules"
-    if isinstance(node, ast.Attribute) and node.attr == "__dict__" and getattr(node.value, "id", "") != "self":
-        return "__dict__"
     if isinstance(node, ast.MatchClass):
-        return next((name for name in node.kwd_attrs if name in EVASIONS | {"__dict__"}), None)
+        return next((name for name in node.kwd_attrs if name in EVASIONS), None)
     if isinstance(node, ast.Attribute) and node.attr in EVASIONS:
-        return None if ast.unparse(node) == "triton.jit" else node.attr
-    if isinstance(node, ast.Name) and node.id in (EVASIONS - own) | EVASIVE_NAMES:
+        return node.attr
+    if isinstance(node, ast.Name) and node.id in (EVASIONS - own) | RUN_TEXT:
         return node.id
     if isinstance(node, (ast.Import, ast.ImportFrom)):
         modules = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-        if inside := next((name for name in modules if name.startswith(INSIDE)), None):
-            return inside
-        if getattr(node, "module", None) == "sys" and any(alias.name == "modules" for alias in node.names):
-            return "sys.modules"
         return next((part for module in modules for part in module.split(".") if part in EVASIONS), None)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "setattr"):
-        name = _text(node.args[1]) if len(node.args) > 1 else None
-        return name if name in EVASIONS | EVASIVE_NAMES else None
+    if isinstance(node, ast.Call):
+        return _evasive_call(getattr(node.func, "attr", getattr(node.func, "id", "")), node.args)
     return None
 
 
-def _forbidden(node, without, aliases):
-    if isinstance(node, ast.Attribute) and node.attr.strip("_") in without:
-        own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
-        return None if own else node.attr
-    if isinstance(node, ast.Name) and node.id in aliases | LOOKUPS:
-        return node.id
-    if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
-        return next((alias.name for alias in node.names if alias.name.strip("_") in without), None)
-    if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in (
-        "getattr",
-        "__getattribute__",
-    ):
-        name = _text(node.args[-1 if isinstance(node.func, ast.Attribute) else 1]) if node.args else None
-        return "getattr" if name is None else name if name.strip("_") in without else None
-    if isinstance(node, ast.Subscript) and isinstance(node.value, (ast.Attribute, ast.Call)):
-        name = _text(node.slice)
-        return name if name and name.strip("_") in without else None
-    if isinstance(node, ast.Attribute) and node.attr == "__dict__":
-        return node.attr
+def _evasive_call(function, arguments):
+    texts = [_text(argument) for argument in arguments]
+    if function in ("run_line_magic", "run_cell_magic"):
+        words = re.findall(r"\w+", " ".join(text or "" for text in texts))
+        return f"%{texts[0]}" if texts[0] in MAGICS else next((word for word in words if word in EVASIONS), None)
+    if function == "import_module" and texts[:1] == [None]:
+        return function
+    if function in ("getattr", "setattr", "import_module"):
+        return next((part for text in texts if text for part in text.split(".") if part in EVASIONS), None)
     return None
 
 

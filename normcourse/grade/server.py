@@ -123,20 +123,12 @@ def guarded_builtins():
     """What cells see as built in: a name that may not be written down may not be put together from parts either."""
 
     def guarded_getattr(value, name, *default):
-        if name in notebook.EVASIONS | notebook.EVASIVE_NAMES or (name == "__dict__" and is_module(value)):
+        if name in notebook.EVASIONS:
             raise ForbiddenCall(name)
         return getattr(value, name, *default)
 
-    def guarded_vars(*value):
-        if any(map(is_module, value)):
-            raise ForbiddenCall("vars")
-        return vars(*value) if value else sys._getframe(1).f_locals
-
-    def is_module(value):
-        return isinstance(value, types.ModuleType)
-
     known = types.ModuleType("builtins")
-    known.__dict__.update(vars(builtins) | {"getattr": guarded_getattr, "vars": guarded_vars})
+    known.__dict__.update(vars(builtins) | {"getattr": guarded_getattr})
     return known
 
 
@@ -202,7 +194,9 @@ def serve(shell, closing, confined):
     }
     closing.begin(tasks.values(), WRITTEN if confined else ())
     missing = notebook.mark(cells, tasks)
-    wire.send(connection, {"missing": missing, "broken": notebook.broken_rules(cells, tasks)})
+    broken = notebook.evasions(cells)
+    ruled = {name: bool(task.without or task.only or task.closed) for name, task in tasks.items()}
+    wire.send(connection, {"missing": missing, "broken": {name: broken if ruled[name] else [] for name in tasks}})
     solutions = {}
     for cell in cells:
         if cell.number not in header["skipped"]:
