@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
 PACKAGE = Path(__file__).parents[1]
-NUMPY = f"{os.path.dirname(np.__file__)}{os.sep}"
+LIBRARIES = tuple(str(Path(np.__file__).parents[1] / name) + os.sep for name in ("numpy", "pandas", "scipy"))
 
 # The relative error that rounding may leave, by the dtype of the result. In half precision: one rounding of a result
 # computed in fp32, or two in a row (as Llama does before the weight), but not a sum taken in half precision.
@@ -103,7 +103,8 @@ class Task:
     right: the right function or class. It is called with all inputs in fp64, unless `widened` is False.
     visible: generator -> the `Case`s that the learner's check tries, the first being the plain definition.
     mistakes: the `Mistake`s, the likelier ones first.
-    without: names of torch functions and methods that must not be called, whatever their alias.
+    without: names of torch functions and methods that must not be called, whatever their alias. In the judge what one
+        task forbids is closed for those after it, too.
     only: names of the torch functions and methods that may be called, if not all: for kernels. Memory that torch hands
         out is then filled with NaN, and more of it follows, see `_guarded`.
     closed: modules and packages whose functions must not be called, such as "normcourse.norms".
@@ -189,8 +190,9 @@ def rules(task):
         file, name = frame.f_code.co_filename, frame.f_code.co_name
         if event != "call" or name == "<module>":
             return
-        if file.startswith(NUMPY) and name.strip("_") in without:
-            raise ForbiddenCall(f"numpy.{name.strip('_')}")
+        plainly = name.strip("_").removeprefix("nan")
+        if plainly in without and file.startswith(LIBRARIES):
+            raise ForbiddenCall(f"numpy.{plainly}")
         if file.startswith(closed):
             module = ".".join(Path(file).relative_to(PACKAGE.parent).with_suffix("").parts)
             raise ForbiddenCall(module if name.startswith("_") else f"{module}.{name}")
@@ -275,9 +277,9 @@ def answer(target, case, task=None):
     except Exception as error:  # also NotImplementedError of an unedited stub
         collected.error = f"{type(error).__name__}: {error}"
     if case.device != "meta":
+        after = {name: plain(leaves[name]) for name in before}  # its methods may be the learner's by now
         unchanged = {
-            name: torch.equal(tensor.nan_to_num(), leaves[name].detach().nan_to_num())
-            for name, tensor in before.items()
+            name: torch.equal(tensor.nan_to_num(), after[name].detach().nan_to_num()) for name, tensor in before.items()
         }
         collected.changed = [name for name, same in unchanged.items() if not same]
         if not case.gradients:
@@ -376,8 +378,13 @@ def differences(got, want, case):
         wrong = _wrong_result(mine, exact, number, dtype, case, *which)
         if wrong:
             yield replace(wrong, part=str(index))
+    given = tensors(case.inputs) | tensors(case.state or {})
     for name, exact in want.gradients.items():
-        mine = got.gradients.get(name)
+        mine, leaf = got.gradients.get(name), given.get(name)
+        if mine is not None and leaf is not None and mine.dtype != leaf.dtype:
+            zh, en = f"{name} 的梯度是 {mine.dtype}，应为 {leaf.dtype}", f"the gradient of {name} is {mine.dtype}"
+            yield Difference("gradients", zh, f"{en}, expected {leaf.dtype}", name)
+            continue
         if mine is None or mine.shape != exact.shape or (exact.any() and not mine.any()):
             zh = f"{name} 没有梯度：计算图断了（.detach()、.item()、no_grad、torch.tensor 或 NumPy），或者没有用到它"
             en = f"{name} gets no gradient: it is not used, or the graph is cut (.detach(), .item(), no_grad, NumPy)"
@@ -432,6 +439,8 @@ def _wrong_result(mine, exact, number, dtype, case, zh, en):
             f"{en} is on {mine.device}, the input on {case.device}",
         )
         return Difference("device", *words)
+    if number and mine.dtype in (torch.float16, torch.bfloat16):  # a number has no dtype of its own to be rounded to
+        mine = mine.float()
     wrong = None if case.device == "meta" else _difference(mine.reshape(exact.shape), exact, case.rounding)
     return wrong and Difference("values", f"{zh}的数值不对：{wrong[0]}", f"{en} is off: {wrong[1]}")
 

@@ -5,13 +5,14 @@ import socket
 import time
 from dataclasses import asdict
 
-from . import notebook, wire
+from . import wire
 from .notebook import Refused
 
 CELL_SECONDS = 10.0  # for one cell of a notebook
 NOTEBOOK_SECONDS = 60.0  # for all of them, however often they are run
 AHEAD = 1 << 15  # bytes of calls that wait for their answers
 CHILDREN = 5  # processes per submission: where one hangs or dies, the next goes on with what is left
+LAST = 3  # and then, of all cells reduced to what answers may need
 
 
 class Child:
@@ -21,10 +22,11 @@ class Child:
         self._talk, self._life = talk, life
         self._asked = self._answered = 0
 
-    def read(self, cells, rules, skipped, deadline):
+    def read(self, cells, rules, skipped, reduced, deadline):
         """Send the cells. Returns (tasks without an answer, {task: [(cell number, what breaks its rules)]}), found
         before any of them runs. Raises: as `reply`."""
-        self._send({"cells": cells, "rules": rules, "skipped": skipped}, (), deadline)
+        header = {"cells": cells, "rules": rules, "skipped": skipped, "reduced": reduced}
+        self._send(header, (), deadline)
         found, _ = wire.receive(self._talk, deadline, 0, 1 << 20)
         return found["missing"], found["broken"]
 
@@ -69,15 +71,16 @@ class Child:
 
 class Attempt:
     """A submission's notebook in the sandbox, run when first asked something. Where its process hangs or dies, another
-    is started, without the cell at which that happened, until `CHILDREN` or the time are used up; then a last one
-    without the learner's experiments."""
+    is started. Of the cell at which that happened it runs what imports, defines and assigns only; if that hangs, too,
+    nothing. When `CHILDREN` or the time are used up, that goes for all cells."""
 
     def __init__(self, cells, tasks, sandbox):
         self.code = [asdict(cell) for cell in cells if cell.kind == "code"]
         self.rules = {name: [list(task.without), list(task.only), list(task.closed)] for name, task in tasks.items()}
         self.read = None
         self.sandbox, self.child, self.used, self.left = sandbox, None, 0, NOTEBOOK_SECONDS
-        self.skipped, self.raised, self.disturbed, self.last = {}, {}, False, False
+        self.reduced, self.skipped, self.left_out, self.raised = set(), set(), {}, {}
+        self.disturbed, self.last = False, 0
 
     def answers(self, trials, seconds):
         """For each trial the `Answer`, or why there is none: "time", "ended" or "malformed"; after one of these, all
@@ -112,13 +115,14 @@ class Attempt:
         """The child, after the cells were run."""
         while self.child is None:
             if self.used >= CHILDREN or self.left <= 0:
-                self._leave_out_experiments()
+                self._reduce_all()
             self.used += 1
             self.child, self.raised, begun, running = self.sandbox.spawn(), {}, time.monotonic(), None
             todo = iter([cell["number"] for cell in self.code if cell["number"] not in self.skipped])
             deadline = begun + self.left
             try:
-                self.read = self.child.read(self.code, self.rules, [*self.skipped], min(begun + CELL_SECONDS, deadline))
+                soon = min(begun + CELL_SECONDS, deadline)
+                self.read = self.child.read(self.code, self.rules, [*self.skipped], [*self.reduced], soon)
                 for running in todo:
                     if raised := self.child.ran(running, min(time.monotonic() + CELL_SECONDS, deadline)):
                         self.raised[running] = raised
@@ -126,19 +130,17 @@ class Attempt:
                 self._lost()
                 if running is None:
                     raise wire.Ended from error
-                self.skipped[running] = _reason(error)
+                self.left_out[running] = _reason(error)
+                (self.skipped if running in self.reduced else self.reduced).add(running)
             self.left -= time.monotonic() - begun
         return self.child
 
-    def _leave_out_experiments(self):
-        """For the last attempt: only the cells that are marked for a task, or that define and import. Raises:
-        wire.Ended where that was tried already."""
-        if self.last:
+    def _reduce_all(self):
+        """Raises: wire.Ended where that was tried often enough."""
+        if self.last == LAST:
             raise wire.Ended
-        self.last, self.left = True, 2 * CELL_SECONDS
-        for cell in self.code:
-            if not cell["name"] and not notebook.only_defines(cell["source"]):
-                self.skipped.setdefault(cell["number"], "time")
+        self.last, self.left = self.last + 1, CELL_SECONDS
+        self.reduced = {cell["number"] for cell in self.code}
 
     def _lost(self):
         self.disturbed = True
@@ -153,7 +155,7 @@ class Attempt:
     def notes(self):
         """What a learner may want to know about cells: (cell number, "time", "ended", "malformed", "raised" or
         "closed")."""
-        return sorted({**self.raised, **self.skipped}.items())
+        return sorted({**self.raised, **self.left_out}.items())
 
     def __enter__(self):
         return self

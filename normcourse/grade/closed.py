@@ -3,12 +3,13 @@ Python, where a submission may find a way round them; here there is nothing left
 
     functions   those of the course's closed modules lose their code before any cell runs, and so do the decompositions
                 that torch has of forbidden operators
-    operators   those of torch lose their kernels while an answer is given: in C++, for whoever calls them
+    operators   those of torch lose their kernels: in C++, for whoever calls them, and for good
     gradients   the nodes that autograd makes meanwhile are counted
     patches     what cells have put in the place of functions that the watch is made of is taken out again
 """
 
 import contextlib
+import ctypes
 import functools
 import gc
 import os
@@ -29,7 +30,7 @@ OTHER_BACKENDS = ("MkldnnCPU", "NestedTensorCPU", "SparseCPU", "QuantizedCPU")
 
 # Taken hold of before a cell can put something else in their place.
 _library, _kernels, _nodes = torch._C._dispatch_library, torch._C._DispatchModule, torch._C._autograd._get_sequence_nr
-_register, _reset, _threads = _kernels.impl, _kernels.reset, sys._current_frames
+_register, _threads, _keep_alive = _kernels.impl, sys._current_frames, ctypes.pythonapi.Py_IncRef
 
 
 class Closing:
@@ -39,21 +40,23 @@ class Closing:
         functions = [f for f in gc.get_objects() if type(f) is types.FunctionType]
         self.by_file = _grouped(functions, f"{PACKAGE}{os.sep}", lambda code: code.co_filename)
         self.decompositions = _grouped(functions, DECOMPOSITIONS, lambda code: code.co_name.strip("_"))
-        self.operators, self.library, self.closed = _operators(), _library("IMPL", "aten", "", __file__, 0), ()
-        self.originals = _originals()
-        self._close(("layer_norm",))  # torch warns of it, once
-        self._close(())
+        self.operators, self.closed, self.originals = _operators(), set(), _originals()
 
     def begin(self, tasks, unread=()):
-        """Before any cell runs: take the code out of functions, for good, so that nothing is left to copy, to trace or
-        to wrap. unread: where files lie that cannot be imported either, as nobody has read them."""
+        """Before any cell runs: take the code out of functions, so that nothing is left to copy, to trace or to wrap,
+        and close what all tasks with rules forbid.
+
+        unread: where files lie that cannot be imported either, as nobody has read them.
+        """
         closed = files({module for task in tasks for module in task.closed})
         forbidden = [set(task.without) for task in tasks if task.without]
+        everywhere = set.intersection(*forbidden) if forbidden else set()
         functions = [f for file, group in self.by_file.items() if file.startswith(closed) for f in group]
-        for name in set.intersection(*forbidden) if forbidden else ():
+        for name in everywhere:
             functions += self.decompositions.get(name, [])
         for function, emptied in functions:
             function.__code__ = emptied
+        self._close(everywhere)
         _import_nothing((*closed, *unread))
 
     def answer(self, solution, case, task):
@@ -69,13 +72,14 @@ class Closing:
         return given
 
     def _close(self, names):
-        """From now on these operators raise `ForbiddenCall`, and no others. names: as in `Task.without`."""
-        if names != self.closed:
-            _reset(self.library)
-            self.closed, self.library = names, _library("IMPL", "aten", "", __file__, 0)
+        """From now on these operators raise `ForbiddenCall`. names: as in `Task.without`."""
+        if names := set(names) - self.closed:
+            library = _library("IMPL", "aten", "", __file__, 0)
             for name in names:
                 for operator, backend in self.operators.get(name, ()):
-                    _register(self.library, operator, backend, functools.partial(_forbidden, name))
+                    _register(library, operator, backend, functools.partial(_forbidden, name))
+            _keep_alive(ctypes.py_object(library))  # nobody has a handle to open them again
+            self.closed |= names
 
     def _restore(self):
         for owner, names in self.originals:

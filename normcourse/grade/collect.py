@@ -11,6 +11,7 @@ import itertools
 import os
 import re
 import stat
+import struct
 import threading
 import zipfile
 from collections import Counter
@@ -21,6 +22,7 @@ from .notebook import LARGEST, Refused, too_large
 
 LARGEST_ZIP_INSIDE = 64 << 20  # bytes of a zip within a zip
 MEMBERS = 20_000  # of the zip that is graded
+DIRECTORY = 4 << 20  # bytes of the list of members of a zip that somebody handed in; zipfile reads it whole
 FILES = 200  # of a zip that somebody handed in, with those in zips inside it
 DEPTH = 2  # zips within zips
 RATIO = 200  # of size to compressed size; a notebook with pictures has about 1, a bomb 1000
@@ -123,7 +125,8 @@ def _file(path, top, files=FILES):
     elif not stat.S_ISREG(status.st_mode):
         yield name, _refuse("不是普通文件。", "It is not a regular file.")
     elif path.suffix.lower() == ".zip":
-        yield from _at_most(files, _zip(Archive(functools.partial(open, path, "rb")), name, DEPTH), name)
+        archive = Archive(functools.partial(open, path, "rb"), None if files == MEMBERS else DIRECTORY)
+        yield from _at_most(files, _zip(archive, name, DEPTH), name)
     elif path.suffix.lower() == ".ipynb":
         yield name, lambda: _read(path)
     else:
@@ -139,13 +142,14 @@ def _read(path):
 
 
 class Archive:
-    """A zip that is opened when it is read, and closed when others are. opened: gives the file."""
+    """A zip that is opened when it is read, and closed when others are. opened: gives the file. directory: the most
+    bytes that its list of members may have."""
 
     OPEN = 4
     _lock, _recent = threading.RLock(), []
 
-    def __init__(self, opened):
-        self.opened, self._zip = opened, None
+    def __init__(self, opened, directory=DIRECTORY):
+        self.opened, self.directory, self._zip = opened, directory, None
 
     def members(self):
         with self._lock:
@@ -171,6 +175,8 @@ class Archive:
     def _use(self):
         if self._zip is None:
             self._file = self.opened()
+            if self.directory is not None and _directory(self._file) > self.directory:
+                raise zipfile.BadZipFile("too many members")
             self._zip = zipfile.ZipFile(self._file)
             self._recent.append(self)
             if len(self._recent) > self.OPEN:
@@ -179,6 +185,13 @@ class Archive:
                 oldest._file.close()
                 oldest._zip = None
         return self._zip
+
+
+def _directory(file):
+    """Bytes of a zip's list of members, as the record at its end says; those of more than 4 GB say 4 GB."""
+    file.seek(max(file.seek(0, os.SEEK_END) - (1 << 16) - 22, 0))
+    record = file.read().rpartition(b"PK\5\6")[2]
+    return struct.unpack("<I", record[8:12])[0] if len(record) >= 18 else 0
 
 
 def _at_most(limit, files, name):

@@ -59,6 +59,16 @@ FORBIDDEN_CALLS = {
     "perf_event_open": (298, 241),
     "userfaultfd": (323, 282),
     "io_uring_setup": (425, 425),
+    "inotify_init": (253, 26),
+    "inotify_init1": (294, 26),
+    "preadv2": (
+        327,
+        286,
+    ),  # with fadvise64, mincore and cachestat: what is cached would tell the next process something
+    "fadvise64": (221, 223),
+    "mincore": (27, 232),
+    "cachestat": (451, 451),
+    "readahead": (187, 213),
     "vmsplice": (278, 75),
     "fanotify_init": (300, 262),
     "add_key": (248, 217),
@@ -77,7 +87,7 @@ FORBIDDEN_CALLS = {
     "swapon": (167, 224),
     "reboot": (169, 142),
 }
-CLONE, CLONE3, SOCKET, MMAP = (56, 220), (435, 435), (41, 198), (9, 222)
+CLONE, CLONE3, SOCKET, MMAP, PRCTL = (56, 220), (435, 435), (41, 198), (9, 222), (157, 167)
 SHARED_MEMORY = 0x21  # MAP_SHARED | MAP_ANONYMOUS: pages that count for nobody
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 FAMILIES = (1, 2, 10, 16)  # unix, IPv4, IPv6, netlink; a virtual machine's vsock, say, knows no network namespace
@@ -184,6 +194,10 @@ def filter_calls():
     program += [unless_equal(CLONE[column], 4), load(16), (0x45, 0, 1, spaces), refuse(EPERM), load(0)]
     program += [unless_equal(MMAP[column], 5), load(40), (0x54, 0, 0, SHARED_MEMORY)]
     program += [(0x15, 0, 1, SHARED_MEMORY), refuse(EPERM), load(0)]
+    kept = (PR_SET_PDEATHSIG, PR_SET_DUMPABLE)  # it dies with its keeper, who can look at it
+    program += [unless_equal(PRCTL[column], len(kept) + 3), load(16)]
+    program += [(0x15, len(kept) - i, 0, option) for i, option in enumerate(kept)]
+    program += [(0x05, 0, 0, 1), refuse(EPERM), load(0)]
     program += [unless_equal(SOCKET[column], len(FAMILIES) + 3), load(16)]
     program += [(0x15, len(FAMILIES) - i, 0, family) for i, family in enumerate(FAMILIES)]
     program += [refuse(EAFNOSUPPORT), load(0), (0x06, 0, 0, 0x7FFF0000)]
@@ -193,17 +207,19 @@ def filter_calls():
 
 
 def memory_inside(pid):
-    """Bytes of anonymous memory of all processes in the namespace whose process 1 is `pid` here, each without what it
-    shares with this one since the fork."""
-    inside, own = Path(f"/proc/{pid}/root/proc"), anonymous(Path("/proc/self/status"))
-    total = 0
+    """Bytes of anonymous memory of all processes in the namespace whose process 1 is `pid` here, without what that one
+    shares with this one since the fork. Raises: OSError where it cannot be seen."""
+    inside = Path(f"/proc/{pid}/root/proc")
+    if (inside / "self").exists():  # still the one of this process: it has none of its own yet
+        return 0
+    total = -anonymous(Path("/proc/self/status"))
     for entry in os.listdir(inside):
         if entry.isdigit():
-            with contextlib.suppress(OSError):  # gone meanwhile
-                total += max(anonymous(inside / entry / "status") - own, 0)
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # gone meanwhile
+                total += anonymous(inside / entry / "status")
     return total
 
 
 def anonymous(status):
-    sizes = re.findall(r"^Rss(?:Anon|Shmem):\s*(\d+) kB", status.read_text(), re.M)
+    sizes = re.findall(rb"^Rss(?:Anon|Shmem):\s*(\d+) kB", status.read_bytes(), re.M)
     return sum(map(int, sizes)) * 1024

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 LARGEST = 20 << 20  # bytes
 PARTS = 500_000  # objects and lists in its JSON
 CODE = re.compile(r"^[ \t]*#[ \t]*EXERCISE:[ \t]*(\w+)", re.M)
+CODE_STUB = "在这里写你的代码 · your code goes here"  # nbgrader_config.py puts it into what learners get
+MANY_MAGICS = 300  # lines of a cell
 ESSAY = re.compile(r"<!--\s*EXERCISE:\s*(\w+)\s*-->")
 
 
@@ -81,14 +83,17 @@ def _cell(number, cell):
 
 def mark(cells, tasks):
     """Say in each cell which of the tasks are graded from it, and return those that no cell is marked for. Where two
-    are marked for the same, as after copying one, the later one counts, as it does in the notebook."""
+    are marked for the same, as after copying one, the later one counts, as it does in the notebook. A cell that still
+    is as it was handed out counts only where there is no other that defines the name."""
     code = [cell for cell in cells if cell.kind == "code"]
     missing = []
     for name in tasks:
         found = [cell for cell in code if cell.name == name]
-        if not found:
-            found = [cell for cell in code if name in defined(cell.source)][-1:]
-        for cell in found:
+        written = [cell for cell in found if CODE_STUB not in cell.source and name in defined(cell.source)]
+        if not written:
+            others = [cell for cell in code if CODE_STUB not in cell.source and name in defined(cell.source)]
+            found = [cell for cell in found if not others or CODE_STUB not in cell.source] + others[-1:]
+        for cell in written or found:
             cell.tasks.append(name)
         if not found:
             missing.append(name)
@@ -106,6 +111,8 @@ def parsed(source):
 
 
 def _plain(source):
+    if len(re.findall(r"^\s*[%!?]", source, re.M)) > MANY_MAGICS:
+        raise ValueError("so many that IPython would take minutes")
     from IPython.core.inputtransformer2 import TransformerManager
 
     source = re.sub(r"\A(\s*)%%(time|timeit|capture|prun)\b.*", r"\1", source)  # their cells are Python
@@ -124,13 +131,17 @@ def defined(source):
     return names
 
 
-def only_defines(source):
-    """Whether a cell does nothing but import, define functions and classes, assign, and call what the course's own
-    notebooks call and a graded one does not do."""
-    quick = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign)
-    idle = re.compile(r"(language_switch|explore|check|get_ipython\(\)\.run_line_magic)\(")
+def definitions(source):
+    """Of a cell's source the statements that import, define and assign: what its answers may need, without the
+    experiments."""
+    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
     tree = parsed(source)
-    return tree is not None and all(isinstance(s, quick) or idle.match(ast.unparse(s)) for s in tree.body)
+    return [ast.unparse(statement) for statement in tree.body if isinstance(statement, kept)] if tree else []
+
+
+def behind(source, line):
+    """Of a cell's source, as IPython has made Python of it, the statements that begin behind a line."""
+    return ast.unparse(ast.Module([s for s in ast.parse(source).body if s.lineno > line], []))
 
 
 # Rules ----------------------------------------------------------------------------------------------------------------

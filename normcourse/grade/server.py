@@ -150,8 +150,8 @@ def keep(talk, life, shell, closing, confined):
     os.close(talk)
     ended = select.poll()
     ended.register(life, select.POLLIN)
-    while not ended.poll(50) and os.waitpid(child, os.WNOHANG)[0] == 0:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+    with contextlib.suppress(Exception):  # it has just ended, or it hides: then it is ended now
+        while not ended.poll(50) and os.waitpid(child, os.WNOHANG)[0] == 0:
             if confined and confine.memory_inside(child) > confine.MEMORY:
                 break
     with contextlib.suppress(OSError):
@@ -197,11 +197,12 @@ def serve(shell, closing, confined):
     broken = notebook.evasions(cells)
     ruled = {name: bool(task.without or task.only or task.closed) for name, task in tasks.items()}
     wire.send(connection, {"missing": missing, "broken": {name: broken if ruled[name] else [] for name in tasks}})
-    solutions = {}
+    solutions = {}  # task -> (what was defined, all names at that time)
     for cell in cells:
         if cell.number not in header["skipped"]:
             own = os.getpid()
-            raised = run_cell(shell, cell, solutions)
+            sources = notebook.definitions(cell.source) if cell.number in header["reduced"] else [cell.source]
+            raised = run_cell(shell, cell, sources, solutions)
             if os.getpid() != own:  # a cell forked, and this is the copy
                 os._exit(0)
             wire.send(connection, {"cell": cell.number, "raised": raised})
@@ -209,34 +210,52 @@ def serve(shell, closing, confined):
         confine.stay_alone()
     while True:
         header, body = wire.receive(connection)
-        reply, arrays = respond(solutions, tasks, closing, header, body)
+        reply, arrays = respond(shell, solutions, tasks, closing, header, body)
         wire.send(connection, reply | {"id": header["id"]}, arrays)
 
 
-def run_cell(shell, cell, solutions):
-    """Run a cell and keep what it defines under the names of the tasks it is marked for. Returns None, or what became
-    of it: "raised", or "closed" where it called what the tasks are to be solved without."""
+def run_cell(shell, cell, sources, solutions):
+    """Run the code of a cell and keep what it defines under the names of the tasks it is marked for, with all that was
+    defined by then. Returns None, or what became of it: "raised", or "closed" where it called what the tasks are to be
+    solved without."""
     before = {name: shell.user_ns.get(name) for name in cell.tasks}
-    try:
-        result = shell.run_cell(cell.source, store_history=False)
-        error = result.error_in_exec
-        closed = type(error) is PermissionError and error.errno is None  # `gone`, not the operating system
-        raised = None if result.success else "closed" if closed else "raised"
-    except BaseException:
-        raised = "raised"
+    outcomes = [run(shell, source) for source in sources]
     for name, old in before.items():
         if shell.user_ns.get(name) is not old:
-            solutions[name] = shell.user_ns[name]
-    return raised
+            solutions[name] = shell.user_ns[name], dict(shell.user_ns)
+    return next(filter(None, outcomes), None)
 
 
-def respond(solutions, tasks, closing, header, body):
+def run(shell, source):
+    """Run code; where a statement raises, go on behind it. Returns as `run_cell`."""
+    outcome = None
+    try:
+        while source:
+            result = shell.run_cell(source, store_history=False)
+            if result.success:
+                break
+            outcome, error = outcome or "raised", result.error_in_exec
+            if error is None:  # no Python
+                break
+            if type(error) is ForbiddenCall or (type(error) is PermissionError and error.errno is None):
+                outcome = "closed"
+            frames = traceback.walk_tb(error.__traceback__)
+            lines = [line for frame, line in frames if frame.f_globals is shell.user_ns]
+            source = notebook.behind(shell.transform_cell(source), lines[0]) if lines else ""
+    except BaseException:
+        return "raised"
+    return outcome
+
+
+def respond(shell, solutions, tasks, closing, header, body):
     name = header["task"]
     case = wire.read_case(header["case"], body)
     if name not in solutions:
         return wire.write_answer(Answer(error=f"NameError: {name} is not defined"))
     try:
-        given = closing.answer(solutions[name], case, tasks[name])
+        solution, known = solutions[name]
+        shell.user_ns.update(known)  # a later cell may have given helpers of this one another meaning
+        given = closing.answer(solution, case, tasks[name])
         size = sum(tensor.nbytes for tensor in [*given.results, *given.gradients.values()] if not tensor.is_meta)
         if size > header["limit"]:
             raise ValueError(f"the result has {size} bytes, far more than expected")
