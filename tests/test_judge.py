@@ -1085,6 +1085,20 @@ def test_killed_twenty_times_it_goes_on_to_the_same_grades_and_grades_nothing_tw
 
 
 @needs_linux
+@pytest.mark.slow
+def test_ctrl_c_ends_a_run_at_once_and_what_was_being_graded_is_graded_when_it_goes_on(tests_of_03, tmp_path):
+    slow = hand_in(tmp_path / "all", a=[IMPORTS, "while True: pass", *HONEST.values()])
+    command = [sys.executable, "-m", "normcourse.grade", slow, "--out", tmp_path / "out", "--tests", tests_of_03]
+    running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    time.sleep(8)  # 10 s is what a cell has
+    began = time.monotonic()
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130 and "Interrupted" in said and time.monotonic() - began < 6
+    assert not list((tmp_path / "out" / "results").glob("*.json"))
+
+
+@needs_linux
 def test_a_run_goes_on_with_its_own_seed_and_tests_only(tests_of_03, tmp_path):
     first = Run(tmp_path / "out", tests_of_03)
     assert Run(tmp_path / "out", tests_of_03).seed == first.seed

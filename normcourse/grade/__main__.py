@@ -1,6 +1,7 @@
 """Grade submitted notebooks: python -m normcourse.grade SUBMISSIONS --out GRADES"""
 
 import argparse
+import importlib.util
 import os
 import sys
 import time
@@ -21,6 +22,9 @@ def main(arguments=None):
     from .sandbox import NoSandbox, Sandbox  # the sandbox starts while torch is still being imported here
 
     private = [options.submissions, options.tests, options.out, *filter(None, [options.to_nbgrader])]
+    if wrong := wrong_with(options):
+        print(*wrong, sep="\n", file=sys.stderr)
+        return 2
     try:
         if options.unsafe_no_sandbox:
             print(WARNING, file=sys.stderr)
@@ -32,6 +36,60 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print("\n已中断；再运行同一条命令就接着评。 Interrupted; the same command goes on from here.", file=sys.stderr)
         return 130
+
+
+def wrong_with(options):
+    """What cannot do among the arguments, found before anything starts or is written: (中文, English), or None."""
+    from .collect import collect
+
+    given, out, tests = Path(options.submissions), Path(options.out), Path(options.tests)
+    if not given.exists():
+        return (
+            f"没有 {given}：这里要给交上来的文件夹、zip 或 notebook；检查一下路径。",
+            f"There is no {given}: expected a folder, zip or notebook that was handed in; check the path.",
+        )
+    if given.is_file() and given.suffix.lower() not in (".zip", ".ipynb"):
+        return (
+            f"{given} 既不是 zip 也不是 notebook（.ipynb）；给一个这样的文件，或者装着它们的文件夹。",
+            f"{given} is neither a zip nor a notebook (.ipynb); give one of these, or a folder of them.",
+        )
+    found = collect(given, out=out)
+    if not found or (given.suffix.lower() == ".zip" and found[0].path == given.name):  # or it names what is inside
+        return (
+            f"{given} 里找不到交上来的东西：它是空的，坏了，或者太大；给一个装着 notebook 的文件夹或 zip。",
+            f"No submissions are found in {given}: empty, broken or too large; give a folder or zip of notebooks.",
+        )
+    above = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not above.is_dir():
+        return (
+            f"--out {out}：{above} 是文件，结果要写进文件夹；换一个名字。",
+            f"--out {out}: {above} is a file, but the results need a folder; give another name.",
+        )
+    if not any(tests.glob("[0-9]*.py")):
+        return (
+            f"--tests {tests}：里面没有隐藏测试（NN_topic.py）；在仓库的根目录里运行，或者用 --tests 给出文件夹。",
+            f"--tests {tests} holds no hidden tests (NN_topic.py); run in the repository's root, or give their folder.",
+        )
+    return options.to_nbgrader and wrong_with_gradebook(Path(options.to_nbgrader), out)
+
+
+def wrong_with_gradebook(path, out):
+    if path.is_dir() or not (path.parent.is_dir() or path.parent.resolve() == out.resolve()):
+        return (
+            f"--to-nbgrader {path}：这里建不了 gradebook；给一个文件名，它所在的文件夹要先有，例如 gradebook.db。",
+            f"--to-nbgrader {path}: cannot be made; give a file in a folder that is there, such as gradebook.db.",
+        )
+    if path.exists() and path.read_bytes()[:15] not in (b"", b"SQLite format 3"):
+        return (
+            f"--to-nbgrader {path}：这个文件不是 gradebook；给 nbgrader 的 gradebook.db，或者换一个新名字。",
+            f"--to-nbgrader {path}: this file is no gradebook; give nbgrader's gradebook.db, or a new name.",
+        )
+    if importlib.util.find_spec("nbgrader") is None:
+        return (
+            "--to-nbgrader 要用 nbgrader，但没有装；先运行 pip install nbgrader。",
+            "--to-nbgrader needs nbgrader, which is not installed; run pip install nbgrader first.",
+        )
+    return None
 
 
 def grade(options, out, sandbox):
@@ -65,12 +123,23 @@ def parser():
     add("--out", required=True, help="结果写到哪里 · folder for the results; an interrupted run goes on there")
     add("--tests", default="solutions/hidden", help="隐藏测试 · folder of the hidden tests (%(default)s)")
     add("--seed", type=int, help="重复一次评分 · repeat a run: its seed stands in grades.json")
-    add("--jobs", type=int, default=os.cpu_count() or 1, help="同时评几份 · submissions at a time (%(default)s)")
+    add(
+        "--jobs",
+        type=at_least_one,
+        default=os.cpu_count() or 1,
+        help="同时评几份 · submissions at a time (%(default)s)",
+    )
     add("--to-nbgrader", metavar="GRADEBOOK.DB", help="把分数写进 nbgrader · write the scores into its gradebook, too")
     add(
         "--unsafe-no-sandbox", action="store_true", help="不用沙箱，只评自己写的 · without a sandbox: for your own only"
     )
     return made
+
+
+def at_least_one(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}：要一个至少为 1 的整数 · {text}: expected a whole number, at least 1")
+    return int(text)
 
 
 class Progress:

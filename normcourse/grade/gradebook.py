@@ -23,8 +23,7 @@ def write_gradebook(results, exam, database):
 
     # It runs alembic to make a new database, which lies beside this Python whether or not the shell knows.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    people = Counter(learner for learner, _ in {(result["learner"], result["id"]) for result in results})
-    shared, written = {learner for learner, count in people.items() if count > 1}, 0
+    students, written = student_ids(best(results)), 0
     with warnings.catch_warnings(), Gradebook(f"sqlite:///{database}") as book:
         warnings.simplefilter("ignore")  # of SQLAlchemy about nbgrader's own code
         for exercise, (tasks, essays) in exam.exercises.items():
@@ -32,10 +31,21 @@ def write_gradebook(results, exam, database):
             if own:
                 _prepare(book, exercise, tasks, essays)
             for (learner, number), submissions in best(own).items():
-                student = f"{learner} ({number})" if learner in shared else learner
-                _enter(book, exercise, student, submissions[exercise])
+                _enter(book, exercise, students[learner, number], submissions[exercise])
                 written += 1
     return written
+
+
+def student_ids(people):
+    """{(learner, id): a name for this one alone}: the learner's own, with the id behind it where several share it."""
+    count, taken, students = Counter(learner for learner, _ in people), set(), {}
+    for learner, number in sorted(people, key=lambda who: (count[who[0]] > 1, who)):  # first those with an own name
+        student = f"{learner} ({number})" if count[learner] > 1 and number else learner
+        while student in taken:
+            student = f"{student} ({number})"
+        taken.add(student)
+        students[learner, number] = student
+    return students
 
 
 def _prepare(book, exercise, tasks, essays):

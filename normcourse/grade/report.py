@@ -45,61 +45,65 @@ OTHER_INPUTS = (
     "check 里的情形都通过了，换别的输入就不对：",
     "All cases of check pass, but with other inputs it fails:",
 )
-CELLS = {
-    "raised": ("出错的单元格", "cells that raised an error"),
-    "closed": (
-        "用到了本练习不许调用的课程函数、评分时没有跑完的单元格",
-        "cells that call functions of the course this exercise is to be solved without, and stopped there",
-    ),
-    "time": ("超时、被跳过的单元格", "cells that ran out of time and were left out"),
-    "ended": ("使进程退出、被跳过的单元格", "cells that ended the process and were left out"),
-    "malformed": ("干扰评分、被跳过的单元格", "cells that disturbed the grading and were left out"),
+NO_ESSAY = "标记的单元格里什么也没有写。", "Nothing written in the marked cell."
+NOTES = {
+    "raised": ("第 {} 个单元格出错了。", "{} raised an error."),
+    "time": ("第 {} 个单元格超时，被跳过了。", "{} ran out of time and {} left out."),
+    "ended": ("第 {} 个单元格使进程退出，被跳过了。", "{} ended the process and {} left out."),
+    "malformed": ("第 {} 个单元格干扰评分，被跳过了。", "{} disturbed the grading and {} left out."),
 }
 
 
 def write_all(results, exam, out, unsafe=False):
     """Write everything into a folder. results: as `Run.grade` returns them."""
-    tables(results, exam, out)
+    files = tables(results, exam, out)
     pages = Path(out, "reports")
     pages.mkdir(exist_ok=True)
     for result in results:
         write(pages / result["report"], learner_page(result))
-    write(Path(out, "index.html"), summary(results, exam, unsafe))
+    write(Path(out, "index.html"), summary(results, exam, files, unsafe))
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
 
 
 def tables(results, exam, out):
-    """Write grades.csv and grades.json, and what Moodle or Canvas import where their layout gave the numbers."""
-    out = Path(out)
+    """Write grades.csv and grades.json, and what Moodle or Canvas import where their layout gave the numbers. Returns:
+    the names of the files."""
+    counting = best(results)
     names = [(exercise, name) for exercise, parts in exam.exercises.items() for part in parts for name in part]
     used = {result.get("exercise") for result in results}
     columns = [name for exercise, name in names if exercise in used]
-    rows = [["submission", "learner", "id", "exercise", "status", "points", "of", *columns, "reason", "report"]]
+    rows = [
+        ["submission", "learner", "id", "exercise", "status", "points", "of", "counts", *columns, "reason", "report"]
+    ]
     for result in results:
         points = {name: task["points"] for name, task in result["tasks"].items()}
         rows.append(
             [
                 *(result["submission"], result["learner"], result["id"], result.get("exercise", ""), result["status"]),
-                *(_number(result["points"]), result.get("of", "")),
+                *(_number(result["points"]), result.get("of", ""), "yes" if _counts(result, counting) else ""),
                 *(_number(points[name]) if name in points else "" for name in columns),
                 *(" · ".join(result.get("reason", [])), f"reports/{result['report']}"),
             ]
         )
-    write(out / "grades.csv", _csv(rows))
-    write(out / "grades.json", json.dumps({"seed": exam.seed, "grades": results}, ensure_ascii=False, indent=1) + "\n")
-    if own := [result for result in results if result["system"] == "canvas"]:
-        write(out / "canvas.csv", _csv(_canvas(own)))
+    files = {"grades.csv": _csv(rows)}
+    files["grades.json"] = json.dumps({"seed": exam.seed, "grades": results}, ensure_ascii=False, indent=1) + "\n"
     own = [result for result in results if result["system"] == "moodle"]
     graded = sorted({result["exercise"] for result in own if "exercise" in result})
     for exercise in graded:  # a worksheet belongs to one assignment
-        rows = _moodle([result for result in own if result.get("exercise", exercise) == exercise], exercise)
-        write(out / ("moodle.csv" if len(graded) == 1 else f"moodle_{exercise}.csv"), _csv(rows))
+        rows = _moodle([result for result in own if result.get("exercise", exercise) == exercise], exercise, exam)
+        files["moodle.csv" if len(graded) == 1 else f"moodle_{exercise}.csv"] = _csv(rows)
+    if own := [result for result in results if result["system"] == "canvas"]:
+        files["canvas.csv"] = _csv(_canvas(own))
+    for name, content in files.items():
+        write(Path(out, name), content)
+    return list(files)
 
 
 def best(results):
-    """(learner, id) -> {exercise: result}, of several submissions for the same exercise that with the most points."""
+    """(learner, id) -> {exercise: result}, of several submissions for the same exercise that with the most points. What
+    could not be graded stands under None."""
     found = {}
     for result in results:
         own = found.setdefault((result["learner"], result["id"]), {})
@@ -109,12 +113,24 @@ def best(results):
     return found
 
 
-def _moodle(results, exercise):
-    """The offline grading worksheet of an assignment: without these three columns Moodle does not take it."""
+def _counts(result, counting):
+    """Whether a submission is the one that counts. counting: as `best` returns it."""
+    return result["status"] == "graded" and counting[result["learner"], result["id"]][result["exercise"]] is result
+
+
+def _of(exam, exercise):
+    """(points of its programming, points of its essays)."""
+    tasks, essays = exam.exercises[exercise]
+    return sum(task.points for task in tasks.values()), sum(essays.values())
+
+
+def _moodle(results, exercise, exam):
+    """The offline grading worksheet of an assignment: without these three columns Moodle does not take it. What could
+    not be graded has no grade."""
     yield ["Identifier", "Full name", "Grade", "Maximum grade", "Last modified (grade)"]
     for (learner, number), own in best(results).items():
-        result = own.get(exercise) or own[None]  # None: what could not be graded
-        yield [f"Participant {number}", learner, _number(result["points"]), result.get("of", ""), ""]
+        points = _number(own[exercise]["points"]) if exercise in own else ""
+        yield [f"Participant {number}", learner, points, _number(_of(exam, exercise)[0]), ""]
 
 
 def _canvas(results):
@@ -149,11 +165,13 @@ def _number(points):
 
 STYLE = """
 body { font: 16px/1.5 system-ui, "Noto Sans CJK SC", "Microsoft YaHei", sans-serif; max-width: 60em; margin: 2em auto;
-  padding: 0 1em; color: #1a1a1a; background: #fff }
+  padding: 0 1em; color: #1a1a1a; background: #fff; overflow-wrap: break-word }
 table { border-collapse: collapse; width: 100%; margin: 1em 0 } td, th { text-align: left; vertical-align: top;
-  padding: .4em .8em; border-bottom: 1px solid #ccc } td.number { white-space: nowrap; text-align: right }
+  padding: .4em .8em; border-bottom: 1px solid #ccc } th, .number { white-space: nowrap }
+td.number { text-align: right }
 .right { color: #00664b } .wrong { color: #b04a00 } .note { color: #555 } .warning { background: #b00; color: #fff;
-  padding: 1em; font-weight: bold } svg { display: block; max-width: 100%; height: auto } 
+  padding: 1em; font-weight: bold } .wide { overflow-x: auto } .long { overflow-wrap: anywhere; min-width: 7em }
+svg { display: block; width: 960px }
 ul { margin: 0; padding-left: 1.2em }
 svg text { font: 13px system-ui, "Noto Sans CJK SC", "Microsoft YaHei", sans-serif; fill: #1a1a1a }
 #zh:checked ~ main [lang=en], #en:checked ~ main [lang=zh] { display: none }
@@ -177,6 +195,11 @@ def both(words, tag="span"):
     return f'<{tag} lang="zh">{zh}</{tag}><{tag} lang="en">{en}</{tag}>'
 
 
+def _name(text):
+    """The name of a task or an exercise, which may break after its underscores."""
+    return html.escape(text).replace("_", "_<wbr>")
+
+
 def in_words(task):
     """What to tell a learner about a task that is not all right: [(中文, English), …]."""
     reasons = [_reason(where) for where in task["failed"]]
@@ -191,36 +214,46 @@ def _reason(where):
 
 
 def learner_page(result):
-    name, exercise = html.escape(result["learner"]), html.escape(result.get("exercise", ""))
+    name, exercise = html.escape(result["learner"]), _name(result.get("exercise", ""))
     body = [f"<h1>{exercise or html.escape(result['submission'])}</h1><p>{name}</p>"]
     if result["status"] == "failed":
         body.append(f'<p class="wrong">{both(("没有评分：", "Not graded: "))}{both(result["reason"])}</p>')
         return page(result["submission"], "\n".join(body), "en" if result["learner"].isascii() else "zh")
     points = f"<b>{_number(result['points'])} / {_number(result['of'])}</b>"
     body.append(f"<p>{both(('编程题', 'Programming'))}: {points}</p><table>")
+    notes = below = cell_notes(result) if result["points"] < result["of"] else []
     for task_name, task in result["tasks"].items():
         right = task["points"] == task["of"]
-        words = "".join(f"<li>{both(words)}</li>" for words in in_words(task))
+        listed = in_words(task)
+        if [*task["failed"]] == ["error NameError"]:
+            listed, below = [*listed, *notes], []
+        words = "".join(f"<li>{both(words)}</li>" for words in listed)
         cases = f'<p class="note">{both(_cases(task))}</p>' if task["cases"] and not right else ""
         body.append(
             f'<tr><td class="{"right" if right else "wrong"}">{"✓" if right else "✗"}</td>'
-            f"<td>{html.escape(task_name)}</td>"
+            f"<td>{_name(task_name)}</td>"
             f'<td class="number">{_number(task["points"])} / {_number(task["of"])}</td>'
             f"<td>{f'<ul>{words}</ul>' if words else ''}{cases}</td></tr>"
         )
     for essay, part in result["essays"].items():
-        words = ("由老师批改。", "Marked by your teacher.") if part["characters"] else ("没有写。", "Nothing written.")
+        words = ("由老师批改。", "Marked by your teacher.") if part["characters"] else NO_ESSAY
         body.append(
-            f'<tr><td></td><td>{html.escape(essay)}</td><td class="number">– / {part["of"]}</td>'
-            f"<td>{both(words)}</td></tr>"
+            f'<tr><td></td><td>{_name(essay)}</td><td class="number">– / {part["of"]}</td><td>{both(words)}</td></tr>'
         )
     body.append("</table>")
-    for kind, words in CELLS.items():
-        numbers = ", ".join(str(number) for number, what in result["notes"] if what == kind)
-        if numbers:
-            body.append(f'<p class="note">{both(words)}: {numbers}</p>')
+    body += [both(words, "p") for words in below]
     preferred = result["language"] or ("en" if result["learner"].isascii() else "zh")
     return page(f"{result['learner']} · {result['exercise']}", "\n".join(body), preferred)
+
+
+def cell_notes(result):
+    """Which cells failed or were left out, in words: [(中文, English), …]."""
+    said = []
+    for kind, (zh, en) in NOTES.items():
+        if numbers := [str(number) for number, what in result["notes"] if what == kind]:
+            cells, were = ("Cell", "was") if len(numbers) == 1 else ("Cells", "were")
+            said.append((zh.format("、".join(numbers)), en.format(f"{cells} {', '.join(numbers)}", were)))
+    return said
 
 
 def _cases(task):
@@ -232,36 +265,81 @@ def _cases(task):
     return zh, en
 
 
-def summary(results, exam, unsafe=False):
-    """The instructor's page: how many points in each task, the commonest mistakes, and what was not graded."""
-    graded = [result for result in results if result["status"] == "graded"]
+def summary(results, exam, files, unsafe=False):
+    """The instructor's page: how many points in each task, the commonest mistakes, what to look at by hand, and what
+    was not graded. files: names of those that it links to."""
+    graded, counting = [result for result in results if result["status"] == "graded"], best(results)
     body = [f"<h1>{both(('评分总览', 'Summary of the grades'))}</h1>"]
     if unsafe:
         words = ("这次评分没有用沙箱：分数不可信。", "Graded without a sandbox: these scores prove nothing.")
         body.append(f'<p class="warning">{both(words)}</p>')
-    counts = len(results), len(graded)
-    words = f"{counts[0]} 份，评了 {counts[1]} 份。", f"{counts[0]} submissions, {counts[1]} graded."
-    body.append(f'<p>{both(words)} seed {exam.seed} · <a href="grades.csv">grades.csv</a></p>')
+    words = f"{len(results)} 份，评了 {len(graded)} 份。", f"{len(results)} submissions, {len(graded)} graded."
+    links = " · ".join(f'<a href="{name}">{name}</a>' for name in files)
+    body.append(f"<p>{both(words)} seed {exam.seed} · {links}</p>")
+    body.append(f'<p class="note">{both(BEST)}</p>')
     for exercise, (tasks, _) in exam.exercises.items():
-        own = [result for result in graded if result["exercise"] == exercise]
+        own = [result for result in graded if result["exercise"] == exercise and _counts(result, counting)]
         if own:
-            body.append(f"<h2>{html.escape(exercise)}</h2>")
+            body.append(f"<h2>{html.escape(exercise)}</h2><p>{both(_mean(own, *_of(exam, exercise)))}</p>")
             body += [_task_picture(name, [result["tasks"][name] for result in own]) for name in tasks]
-    failed = [result for result in results if result["status"] == "failed"]
-    if failed:
-        body.append(f"<h2>{both(('没有评分', 'Not graded'))}</h2><table>")
-        for result in failed:
-            body.append(f"<tr><td>{html.escape(result['submission'])}</td><td>{both(result['reason'])}</td></tr>")
-        body.append("</table>")
-    body.append(f"<h2>{both(('全部', 'All'))}</h2><table>")
+    if ruled := [result for result in graded if any(map(_by_rules, result["tasks"].values()))]:
+        body.append(f"<h2>{both(('违规扣分，请亲自看看', 'Points lost to the rules: have a look yourself'))}</h2>")
+        body += _table((LEARNER, SUBMISSION, ("题", "tasks"), REASON), map(_ruled, ruled))
+    if failed := [result for result in results if result["status"] == "failed"]:
+        body.append(f"<h2>{both(('没有评分', 'Not graded'))}</h2>")
+        body += _table((LEARNER, SUBMISSION, REASON), ([*_whose(result), both(result["reason"])] for result in failed))
+    body.append(f"<h2>{both(('全部', 'All'))}</h2>")
+    heads = LEARNER, SUBMISSION, ("练习", "exercise"), ("编程题得分", "programming points"), ("计入", "counts")
+    lines = []
     for result in results:
-        link = f'<a href="reports/{result["report"]}">{html.escape(result["submission"])}</a>'
-        points = f"{_number(result['points'])} / {_number(result.get('of', 0))}"
-        body.append(
-            f'<tr><td>{html.escape(result["learner"])}</td><td>{link}</td><td class="number">{points}</td></tr>'
-        )
-    body.append("</table>")
+        of = f"{_number(result['points'])} / {_number(result['of'])}" if "of" in result else "–"
+        mark = "✓" if _counts(result, counting) else ""
+        lines.append([*_whose(result), _name(result.get("exercise", "")), f'<span class="number">{of}</span>', mark])
+    body += _table(heads, lines)
     return page("NormCourse", "\n".join(body), "zh" if any(not r["learner"].isascii() for r in results) else "en")
+
+
+LEARNER, SUBMISSION, REASON = ("学生", "learner"), ("提交", "submission"), ("原因", "reason")
+BEST = (
+    "同一个练习交了几份，计入得分最高的那份（✓）；平均分和分布图只算这些。",
+    "Of several submissions for one exercise the best counts (✓); means and pictures are of these.",
+)
+
+
+def _table(heads, lines):
+    """Lines of a table. The first two cells are as `_whose` makes them."""
+    yield f'<div class="wide"><table><tr>{"".join(f"<th>{both(words)}</th>" for words in heads)}</tr>'
+    for whose, submission, *cells in lines:
+        long = f'<td class="long">{whose}</td><td class="long">{submission}</td>'
+        yield f"<tr>{long}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    yield "</table></div>"
+
+
+def _whose(result):
+    """The learner, and a link to the page about what they handed in."""
+    link = f'<a href="reports/{result["report"]}">{html.escape(result["submission"])}</a>'
+    return html.escape(result["learner"]), link
+
+
+def _mean(results, of, essays):
+    mean = _number(round(sum(result["points"] for result in results) / len(results), 2))
+    zh = f"编程题平均 {mean} / {_number(of)}（{len(results)} 份）。"
+    en = f"Programming: mean {mean} of {_number(of)} (n = {len(results)})."
+    if essays:
+        zh += f"短文另有 {_number(essays)} 分，在 formgrader 里评阅后再加上。"
+        en += f" Essays: {_number(essays)} more points, to be added in formgrader."
+    return zh, en
+
+
+def _by_rules(task):
+    return not {"rules", "error ForbiddenCall"}.isdisjoint(task["failed"])
+
+
+def _ruled(result):
+    """Whose it is, the tasks that lost points to the rules, and each reason once."""
+    tasks = {name: task for name, task in result["tasks"].items() if _by_rules(task)}
+    reasons = dict.fromkeys(tuple(in_words(task)[0]) for task in tasks.values())
+    return *_whose(result), _name(", ".join(tasks)), "".join(both(words, "div") for words in reasons)
 
 
 BINS = ("0", "< 25 %", "< 50 %", "< 75 %", "< 100 %", "100 %")
@@ -276,7 +354,7 @@ def _bin(task):
 def _task_picture(name, tasks):
     """One task: a histogram of its points, and bars for the commonest mistakes. Its heading says what it shows."""
     counts = Counter(_bin(task) for task in tasks)
-    mistakes = Counter(tuple(in_words(task)[0]) for task in tasks if in_words(task))
+    mistakes = Counter(_mistake(task) for task in tasks if task["failed"])
     commonest = sorted(mistakes.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
     full = f"{name}：{len(tasks)} 份中 {counts[5]} 份满分", f"{name}: {counts[5]} of {len(tasks)} earn everything"
     height = max(150, 70 + 34 * len(commonest))
@@ -297,7 +375,12 @@ def _task_picture(name, tasks):
         parts.append(f'<rect x="{440 - bar:.1f}" y="{y}" width="{bar:.1f}" height="18" fill="#d55e00"/>')
         parts.append(f'<text x="{434 - bar:.1f}" y="{y + 14}" text-anchor="end">{count}</text>')
         parts.append(_lines(words, 450, y + 14, 72))
-    return f"<h3>{both(full)}</h3>" + "".join(parts) + "</svg>"
+    return f'<h3>{both(full)}</h3><div class="wide">{"".join(parts)}</svg></div>'
+
+
+def _mistake(task):
+    """What went wrong with a task in the first place. Which cells break its rules is each learner's own affair."""
+    return WORDS["rules"] if "rules" in task["failed"] else in_words(task)[0]
 
 
 def _lines(words, x, y, width):

@@ -58,6 +58,7 @@ class Run:
                         progress(len(done))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                sandbox.stop()  # what is being graded is graded when the run goes on
                 raise
         for submission in sorted(again, key=lambda submission: submission.path):
             done[submission.path] = self._one(submission, sandbox, alone=True)

@@ -52,7 +52,7 @@ class Sandbox:
         if not hasattr(os, "fork"):
             raise NoSandbox(WINDOWS)
         self.private, self.unsafe = [Path(path).resolve() for path in private], unsafe
-        self._lock = threading.Lock()
+        self._lock, self._stopped = threading.Lock(), False
         self._folder = tempfile.TemporaryDirectory(prefix="normcourse-")
         if not unsafe:
             self._try_bubblewrap()
@@ -65,6 +65,8 @@ class Sandbox:
         talk, theirs = socket.socketpair()
         life, their_life = socket.socketpair()
         with theirs, their_life, self._lock:
+            if self._stopped:
+                raise NoSandbox("已停止 · stopped")
             if not self._forked(theirs, their_life):
                 self._stop()
                 self._start()
@@ -80,6 +82,11 @@ class Sandbox:
             return self._control.recv(1) == b"f"
         except OSError:
             return False
+
+    def stop(self):
+        """End all processes now, whatever they do; no new one is started."""
+        self._stopped = True
+        self._server.kill()
 
     def close(self):
         self._stop()
