@@ -53,16 +53,25 @@ def residual_block_backward_cases(g):
     yield case("fp32", 2, 2, 4, hidden=6, dtype=torch.float32)
 
 
+def sloping(slope, inputs):
+    """The inputs with a multiple of I added to J so that the slope is given, and one a so small that it tells: whether a
+    singular value falls below 1 is no matter of chance."""
+    J, scales = inputs["J"], inputs["scales"]
+    symmetric = (J + J.T) / 2
+    scales[0] = 0.1
+    return {"J": J + (slope - torch.linalg.eigvalsh(symmetric)[0]) * torch.eye(len(J), dtype=J.dtype), "scales": scales}
+
+
 def smallest_singular_values_cases(g):
     d = between(g, 3, 7)
-    yield Case("any", "any", jacobian(g, d))
-    yield Case("larger", "larger", jacobian(g, 12, count=6))
-    yield Case("symmetric", "symmetric", jacobian(g, d, "symmetric"))
+    yield Case("any", "any", sloping(-1.0, jacobian(g, d)))
+    yield Case("larger", "larger", sloping(-1.5, jacobian(g, 12, count=6)))
+    yield Case("symmetric", "symmetric", sloping(-1.2, jacobian(g, d, "symmetric")))
     yield Case("antisymmetric", "antisymmetric", jacobian(g, d, "antisymmetric"))
     yield Case("triangular", "triangular", jacobian(g, d + 1, "triangular"))
-    yield Case("two by two", "two by two", jacobian(g, 2, count=3))
-    yield Case("a number", "a number", jacobian(g, 1, count=3))
-    yield Case("fp32", "fp32", jacobian(g, d, dtype=torch.float32), rounding=1e-4)
+    yield Case("two by two", "two by two", sloping(-0.8, jacobian(g, 2, count=3)))
+    yield Case("a number", "a number", sloping(uniform(g, 0.3, 0.9), jacobian(g, 1, count=3)))
+    yield Case("fp32", "fp32", sloping(-0.7, jacobian(g, d, dtype=torch.float32)), rounding=1e-4)
 
 
 def path_shares_cases(g):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 from fused_kernels import BYTES_MOVED, TRITON_ADD_RMS_NORM, TRITON_RMS_NORM
-from layer_normalisation import between, even, normal
+from layer_normalisation import between, even_squares, normal
 
 from normcourse.check import Case
 
@@ -25,7 +25,7 @@ def bytes_moved_cases(g):
 def triton_rms_norm_cases(g):
     def case(en, *shape, eps=1e-6, gamma=torch.float32, **draw):
         inputs = {
-            "x": even(g, *shape, **draw, centred=False),
+            "x": even_squares(g, *shape, **draw),
             "weight": normal(g, shape[-1], mean=1.0, dtype=gamma),
             "eps": eps,
         }

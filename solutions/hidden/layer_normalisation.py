@@ -1,5 +1,6 @@
 """The tasks of exercise 03: layer normalisation forward and backward, Welford's variance, and merging two of them."""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -26,14 +27,26 @@ def between(g, low, high):
     return int(torch.randint(low, high + 1, (), generator=g))
 
 
-def even(generator, *shape, mean=0.0, std=1.0, dtype=torch.float32, centred=True):
-    """As `normal`, but rows have exactly the spreads std … 2·std (about their own means, which differ, or about `mean`):
-    what a wrong ε does to them is no matter of chance."""
+def even(generator, *shape, mean=0.0, std=1.0, dtype=torch.float32):
+    """As `normal`, but rows have exactly the spreads std … 2·std about their own means, which differ: what a wrong ε does
+    to them is no matter of chance."""
     x = torch.randn(shape, generator=generator, dtype=torch.float64)
-    x = x - x.mean(-1, keepdim=True) if centred else x
-    x = x / x.square().mean(-1, keepdim=True).sqrt() + 0.5 * centred
-    factors = torch.linspace(1, 2, x[..., 0].numel()).reshape(*shape[:-1], 1) if len(shape) > 1 else 1.5
-    return (mean + std * factors * x).to(dtype)
+    x = x - x.mean(-1, keepdim=True)
+    x = x / x.square().mean(-1, keepdim=True).sqrt() + 0.5
+    return (mean + std * _one_to_two(shape) * x).to(dtype)
+
+
+def even_squares(generator, *shape, mean=0.0, std=1.0, dtype=torch.float32):
+    """As `normal`, but rows have exactly the root mean squares r … 2·r, where r² = mean² + std²: no two rows have the
+    same, and what a wrong ε does to them is no matter of chance."""
+    x = normal(generator, *shape, mean=mean, std=std, dtype=torch.float64)
+    x = x / x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-300)
+    return (math.hypot(mean, std) * _one_to_two(shape) * x).to(dtype)
+
+
+def _one_to_two(shape):
+    """A factor per row."""
+    return torch.linspace(1, 2, math.prod(shape[:-1])).reshape(*shape[:-1], 1) if len(shape) > 1 else 1.5
 
 
 # layer_norm ----------------------------------------------------------------------------------------------------------

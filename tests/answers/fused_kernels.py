@@ -366,36 +366,36 @@ def in_torch(x, weight, eps):
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps) * weight).to(x.dtype)
 
 
-@mutant("triton_rms_norm", "without calling numpy")
+@mutant("triton_rms_norm", "without calling PyTorch's numpy")
 def in_numpy(x, weight, eps):
     wide = x.numpy().astype(numpy.float32)
     y = wide / numpy.sqrt((wide**2).mean(-1, keepdims=True) + eps) * weight.numpy()
     return torch.from_numpy(y).to(x.dtype)
 
 
-@mutant("triton_rms_norm", "without calling array")
+@mutant("triton_rms_norm", "without calling PyTorch's array")
 def through_asarray(x, weight, eps):
     wide = numpy.asarray(x)
     return torch.as_tensor(wide / numpy.sqrt((wide**2).mean(-1, keepdims=True) + eps) * numpy.asarray(weight))
 
 
-@mutant("triton_rms_norm", "without calling tolist")
+@mutant("triton_rms_norm", "without calling PyTorch's tolist")
 def in_python(x, weight, eps):
     rows = [[v / (sum(u * u for u in row) / len(row) + eps) ** 0.5 for v in row] for row in x.tolist()]
     return torch.tensor(rows, dtype=x.dtype) * weight
 
 
-@mutant("triton_rms_norm", "without calling rms_norm")
+@mutant("triton_rms_norm", "without calling PyTorch's rms_norm")
 def built_in(x, weight, eps):
     return F.rms_norm(x, x.shape[-1:], weight, eps)
 
 
-@mutant("triton_rms_norm", "without calling fused.")
+@mutant("triton_rms_norm", "without calling normcourse.fused.")
 def from_the_package(x, weight, eps):
     return fused.rms_norm(x, weight, eps)
 
 
-@mutant("triton_rms_norm", "without calling mul")
+@mutant("triton_rms_norm", "without calling PyTorch's mul")
 def weight_in_torch(x, weight, eps):
     return rows_of(weight_left_out)(x, weight, eps) * weight
 
@@ -472,6 +472,39 @@ def persistent(x, weight, eps):
     y = torch.empty_like(x)
     all_rows[(min(2, x.shape[0]),)](x, weight, y, *x.shape, eps, BLOCK=triton.next_power_of_2(x.shape[1]))
     return y
+
+
+@honest("triton_rms_norm")
+@torch.no_grad()
+def looked_at(x, weight, eps):
+    """No gradients wanted; what goes in and comes out is printed, as one does."""
+    assert x.device == weight.device and x.dtype.is_floating_point and not (x.is_cuda or x.requires_grad)
+    print(x.shape, x.type(), x)
+    y = rows_of(right_kernel)(x.detach(), weight.detach().requires_grad_(False), eps)
+    print(f"y = {y}, from {weight} and {x[0, 0]:.3f}")
+    return y
+
+
+@honest("triton_rms_norm")
+def converted_before_and_after(x, weight, eps):
+    with torch.inference_mode():
+        y = rows_of(right_kernel)(x.double(), weight.type(torch.float64), eps)
+        return y.half() if x.dtype == torch.float16 else y.type_as(x)
+
+
+@triton.jit
+def prints(X, W, Y, N, eps, BLOCK: tl.constexpr):
+    row, column = tl.program_id(0), tl.arange(0, BLOCK)
+    x = tl.load(X + row * N + column, column < N, other=0.0).to(tl.float32)
+    mean_square = tl.sum(x * x) / N
+    print("row", row, x, mean_square)
+    y = x * tl.rsqrt(mean_square + eps) * tl.load(W + column, column < N, other=0.0)
+    tl.store(Y + row * N + column, y, column < N)
+
+
+@honest("triton_rms_norm")
+def printed_in_the_kernel(x, weight, eps):
+    return rows_of(prints)(x, weight, eps)
 
 
 # triton_add_rms_norm
@@ -685,14 +718,14 @@ def sum_of_one_row(x, residual, weight, eps):
     return y, total
 
 
-@mutant("triton_add_rms_norm", "without calling add")
+@mutant("triton_add_rms_norm", "without calling PyTorch's add")
 def adds_in_torch(x, residual, weight, eps):
     total = (x + residual).to(residual.dtype)
     y = rows_of(right_kernel)(total, weight, eps)
     return y.to(x.dtype), total
 
 
-@mutant("triton_add_rms_norm", "without calling fused.")
+@mutant("triton_add_rms_norm", "without calling normcourse.fused.")
 def package_does_both(x, residual, weight, eps):
     return fused.add_rms_norm(x, residual, weight, eps)
 
@@ -739,3 +772,10 @@ def sums_of_several_rows(x, residual, weight, eps):
         x, residual, weight, total, y, m, n, eps, ROWS=2, COLUMNS=triton.next_power_of_2(n)
     )
     return [y, total]
+
+
+@honest("triton_add_rms_norm")
+@torch.no_grad()
+def sums_without_gradients(x, residual, weight, eps):
+    print(x, residual.dtype, residual)
+    return sums_of(right_sum)(x.detach(), residual.detach(), weight.type(torch.float64), eps)

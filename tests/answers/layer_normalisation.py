@@ -194,24 +194,24 @@ def edited_in_place(x, weight=None, bias=None, eps=1e-5):
     return affine(h / torch.sqrt(h.pow(2).mean(-1, keepdim=True) + eps), weight, bias).to(x.dtype)
 
 
-@mutant("layer_norm", "without calling layer_norm")
+@mutant("layer_norm", "without calling PyTorch's layer_norm")
 def built_in(x, weight=None, bias=None, eps=1e-5):
     return an_alias(x, x.shape[-1:], weight, bias, eps)
 
 
-@mutant("layer_norm", "without calling native_layer_norm")
+@mutant("layer_norm", "without calling PyTorch's native_layer_norm")
 def built_into_aten(x, weight=None, bias=None, eps=1e-5):
     return torch.ops.aten.native_layer_norm(x, [x.shape[-1]], weight, bias, eps)[0]
 
 
-@mutant("layer_norm", "without calling native_group_norm")
+@mutant("layer_norm", "without calling PyTorch's native_group_norm")
 def as_one_group(x, weight=None, bias=None, eps=1e-5):
     rows, d = x.numel() // x.shape[-1], x.shape[-1]
     y = torch.ops.aten.native_group_norm(x.reshape(rows, d), None, None, rows, d, 1, 1, eps)[0]
     return affine(y.reshape(x.shape), weight, bias)
 
 
-@mutant("layer_norm", "without calling norms.layer_norm")
+@mutant("layer_norm", "without calling normcourse.norms.layer_norm")
 def from_the_package(x, weight=None, bias=None, eps=1e-5):
     return the_package(x, weight, bias, eps)
 
@@ -521,21 +521,21 @@ def by_autograd(dy, x, weight, eps=1e-5):
     return x.grad, weight.grad, over_rows(dy)
 
 
-@mutant("layer_norm_backward", "without calling native_layer_norm")
+@mutant("layer_norm_backward", "without calling PyTorch's native_layer_norm")
 def backward_of_aten(dy, x, weight, eps=1e-5):
     size, aten = [x.shape[-1]], torch.ops.aten
     _, mean, rstd = aten.native_layer_norm(x, size, weight, None, eps)
     return aten.native_layer_norm_backward(dy, x, size, mean, rstd, weight, weight, [True] * 3)
 
 
-@mutant("layer_norm_backward", "without calling native_layer_norm_backward")
+@mutant("layer_norm_backward", "without calling PyTorch's native_layer_norm_backward")
 def backward_of_aten_alone(dy, x, weight, eps=1e-5):
     _, rstd = normalised(x, eps)
     arguments = dy, x, [x.shape[-1]], x.mean(-1, keepdim=True), rstd, weight, weight, [True] * 3
     return torch.ops.aten.native_layer_norm_backward(*arguments)
 
 
-@mutant("layer_norm_backward", "without calling make_dual")
+@mutant("layer_norm_backward", "without calling PyTorch's make_dual")
 def forward_mode(dy, x, weight, eps=1e-5):
     dx, basis = torch.empty_like(x), torch.eye(x.numel(), dtype=x.dtype)
     with forward_ad.dual_level() as level:
@@ -670,23 +670,23 @@ def dimension_kept(x):
     return mean, ((x - mean) ** 2).mean(-1, keepdim=True)
 
 
-@mutant("welford", "without calling var")
+@mutant("welford", "without calling PyTorch's var")
 def calls_var(x):
     return x.mean(-1), x.var(-1, correction=0)
 
 
-@mutant("welford", "without calling var_mean")
+@mutant("welford", "without calling PyTorch's var_mean")
 def calls_var_mean(x):
     var, mean = torch.var_mean(x, -1, correction=0)
     return mean, var
 
 
-@mutant("welford", "without calling var")
+@mutant("welford", "without calling PyTorch's var")
 def calls_var_of_aten(x):
     return x.mean(-1), torch.ops.aten.var.correction(x, [-1], correction=0)
 
 
-@mutant("welford", "without calling native_batch_norm_legit")
+@mutant("welford", "without calling PyTorch's native_batch_norm_legit")
 def calls_batch_norm_of_aten(x):
     columns = x.reshape(-1, x.shape[-1]).T.contiguous()
     _, mean, rstd = torch.ops.aten._native_batch_norm_legit.no_stats(columns, None, None, True, 0.0, 0.0)

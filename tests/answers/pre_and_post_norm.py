@@ -109,7 +109,7 @@ def added_in_place(placement, x, f, norm, norm_out=None):
     return others(placement, x, f, norm, norm_out)
 
 
-@mutant("wire", "without calling residual")
+@mutant("wire", "without calling normcourse.residual")
 def wired_by_the_package(placement, x, f, norm, norm_out=None):
     block = residual.PLACEMENTS[placement](x.shape[-1], torch.nn.Identity())
     block.sublayer.forward, block.norm.forward = f, norm
@@ -270,7 +270,7 @@ def normalised_twice(x, attention, feed_forward, norm1, norm2):
     return norm2(x + norm2(feed_forward(x)))
 
 
-@mutant("post_ln_block", "without calling residual")
+@mutant("post_ln_block", "without calling normcourse.residual")
 def block_by_the_package(x, attention, feed_forward, norm1, norm2):
     for f, norm in ((attention, norm1), (feed_forward, norm2)):
         block = residual.PostNorm(x.shape[-1], torch.nn.Identity())

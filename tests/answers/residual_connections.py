@@ -733,7 +733,7 @@ def without_the_direct_path(depth, chi):
     return logs(depth, chi)[1:]
 
 
-@mutant("path_shares", "without calling theory")
+@mutant("path_shares", "without calling normcourse.theory")
 def from_the_theory(depth, chi):
     return torch.tensor(the_theory(depth, math.sqrt(2 * chi)), dtype=torch.float64)
 

@@ -186,19 +186,19 @@ class EditedInPlace(WithWeight):
         return (x * self.weight).to(x.dtype)
 
 
-@mutant("RMSNorm", "without calling rms_norm")
+@mutant("RMSNorm", "without calling PyTorch's rms_norm")
 class BuiltIn(WithWeight):
     def forward(self, x):
         return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
 
 
-@mutant("RMSNorm", "without calling fused_rms_norm")
+@mutant("RMSNorm", "without calling PyTorch's fused_rms_norm")
 class BuiltIntoAten(WithWeight):
     def forward(self, x):
         return torch.ops.aten._fused_rms_norm(x, [x.shape[-1]], self.weight.to(x.dtype), self.eps)[0]
 
 
-@mutant("RMSNorm", "without calling norms")
+@mutant("RMSNorm", "without calling normcourse.norms")
 class FromThePackage(ThePackage):
     pass
 
@@ -770,20 +770,20 @@ def with_autograd(dy, x, weight, eps=1e-6):
     return torch.autograd.grad(pieces(dy, x, weight, eps)[0] * weight, (x, weight), dy)
 
 
-@mutant("rms_norm_backward", "without calling fused_rms_norm")
+@mutant("rms_norm_backward", "without calling PyTorch's fused_rms_norm")
 def backward_of_aten(dy, x, weight, eps=1e-6):
     size, aten = [x.shape[-1]], torch.ops.aten
     _, rstd = aten._fused_rms_norm(x, size, weight, eps)
     return aten._fused_rms_norm_backward(dy, x, size, rstd, weight, [True, True])
 
 
-@mutant("rms_norm_backward", "without calling fused_rms_norm_backward")
+@mutant("rms_norm_backward", "without calling PyTorch's fused_rms_norm_backward")
 def backward_of_aten_alone(dy, x, weight, eps=1e-6):
     _, rstd, _ = pieces(dy, x, weight, eps)
     return torch.ops.aten._fused_rms_norm_backward(dy, x, [x.shape[-1]], rstd, weight, [True, True])
 
 
-@mutant("rms_norm_backward", "without calling norms.rms_norm_backward")
+@mutant("rms_norm_backward", "without calling normcourse.norms.rms_norm_backward")
 def backward_of_the_package(dy, x, weight, eps=1e-6):
     return the_package_backward(dy, x, weight, eps)
 

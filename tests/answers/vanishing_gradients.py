@@ -649,7 +649,7 @@ def from_the_last_layer(depth, gain, activation="tanh", variance=1.0):
     return variances, factors[::-1]
 
 
-@mutant("mean_field_factors", "without calling theory")
+@mutant("mean_field_factors", "without calling normcourse.theory")
 def from_the_theory(depth, gain, activation="tanh", variance=1.0):
     variances, gradients = the_theory("plain", depth, gain, activation, variance)
     return variances, [a / b for a, b in itertools.pairwise(gradients)]

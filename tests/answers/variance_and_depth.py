@@ -108,7 +108,7 @@ def peri_norm_adds_v(placement, branch_variances, input_variance):
     return walk(placement, branch_variances, input_variance, peri_norm=lambda q, v, i: q + v)
 
 
-@mutant("stream_variance", "without calling theory")
+@mutant("stream_variance", "without calling normcourse.theory")
 def law_of_the_package(placement, branch_variances, input_variance):
     if branch_variances:
         theory.mean_field(placement, len(branch_variances), (2 * branch_variances[0]) ** 0.5, variance=input_variance)
@@ -246,7 +246,7 @@ def alpha_only(layers):
     return (2 * layers) ** 0.25
 
 
-@mutant("deepnorm_constants", "without calling residual")
+@mutant("deepnorm_constants", "without calling normcourse.residual")
 def asked_the_package(layers):
     block = residual.DeepNorm(4, torch.nn.Identity(), depth=2 * layers)
     return block.alpha, block.branch_gain
