@@ -177,8 +177,9 @@ def rules(task):
 
     class Without(TorchFunctionMode):
         def __torch_function__(self, function, types, args=(), kwargs=None):
-            name = getattr(function, "__name__", "").split(".")[0].strip("_")  # "layer_norm.default" is one, too
-            if name in without or (only and name not in only):
+            called = getattr(function, "__name__", "").split(".")[0]  # "layer_norm.default" is one, too
+            name = called.strip("_")
+            if name in without or (only and (name not in only or called == "__float__")):  # x.float(), but no float(x)
                 raise ForbiddenCall(name)
             result = function(*args, **(kwargs or {}))
             if only and name in UNWRITTEN and result.numel() and result.is_floating_point():

@@ -13,7 +13,7 @@ ONLY = (
     *("get", "size", "stride", "dim", "numel", "len", "element_size", "is_contiguous", "is_floating_point"),
     *("data_ptr", "storage_offset", "untyped_storage", "set", "cpu", "copy", "as_strided"),
     *("empty", "empty_like", "new_empty", "zeros", "zeros_like", "new_zeros", "clone", "contiguous", "to"),
-    *("half", "bfloat16", "double", "type", "type_as", "detach", "requires_grad", "set_grad_enabled"),
+    *("float", "half", "bfloat16", "double", "type", "type_as", "detach", "requires_grad", "set_grad_enabled"),
     *("device", "get_device", "repr", "format"),
     *("reshape", "view", "view_as", "flatten", "squeeze", "unsqueeze", "getitem"),
 )

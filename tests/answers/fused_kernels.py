@@ -385,6 +385,14 @@ def in_python(x, weight, eps):
     return torch.tensor(rows, dtype=x.dtype) * weight
 
 
+@mutant("triton_rms_norm", "without calling PyTorch's float")
+def number_by_number(x, weight, eps):
+    (m, n), gamma = x.shape, [float(weight[j]) for j in range(weight.numel())]
+    rows = numpy.array([[float(x[i, j]) for j in range(n)] for i in range(m)])
+    y = rows / numpy.sqrt((rows**2).mean(-1, keepdims=True) + eps) * gamma
+    return torch.from_numpy(y).to(x.dtype)
+
+
 @mutant("triton_rms_norm", "without calling PyTorch's rms_norm")
 def built_in(x, weight, eps):
     return F.rms_norm(x, x.shape[-1:], weight, eps)
@@ -488,7 +496,7 @@ def looked_at(x, weight, eps):
 @honest("triton_rms_norm")
 def converted_before_and_after(x, weight, eps):
     with torch.inference_mode():
-        y = rows_of(right_kernel)(x.double(), weight.type(torch.float64), eps)
+        y = rows_of(right_kernel)(x.double(), weight.float(), eps)
         return y.half() if x.dtype == torch.float16 else y.type_as(x)
 
 
