@@ -1005,7 +1005,11 @@ def test_a_report_speaks_of_cells_only_where_points_were_lost_and_where_it_expla
     assert "Cell" not in page and "Nothing written" not in page
     page = report.learner_page(judged("Ann", notes=notes, essay=0, f={"error NameError": 5}))
     table, below = page.split("</table>")
-    assert "<li>" in table and "Cells 5, 7 ran out of time and were left out." in table and "Cell 2 raised" in table
+    assert (
+        "<li>" in table
+        and "Cells 5, 7 ran out of time: only their imports, definitions and assignments were run." in table
+        and "Cell 2 raised" in table
+    )
     assert "Cell" not in below and "第 5、7 个单元格超时" in table and "8" not in table.partition("<table>")[2]
     assert "Nothing written in the marked cell." in table and "标记的单元格里什么也没有写。" in table
     page = report.learner_page(judged("Ann", notes=notes, f={"values": 5}))

@@ -47,11 +47,12 @@ OTHER_INPUTS = (
 )
 NO_ESSAY = "标记的单元格里什么也没有写。", "Nothing written in the marked cell."
 NOTES = {
-    "raised": ("第 {} 个单元格出错了。", "{} raised an error."),
-    "time": ("第 {} 个单元格超时，被跳过了。", "{} ran out of time and {} left out."),
-    "ended": ("第 {} 个单元格使进程退出，被跳过了。", "{} ended the process and {} left out."),
-    "malformed": ("第 {} 个单元格干扰评分，被跳过了。", "{} disturbed the grading and {} left out."),
+    "raised": ("第 {} 个单元格里有一行出错了，其余的照常执行。", "{} raised an error; the rest was run."),
+    "time": ("第 {} 个单元格超时：只执行了其中的导入、定义和赋值。", "{} ran out of time: only {}."),
+    "ended": ("第 {} 个单元格使进程退出：只执行了其中的导入、定义和赋值。", "{} ended the process: only {}."),
+    "malformed": ("第 {} 个单元格干扰评分：只执行了其中的导入、定义和赋值。", "{} disturbed the grading: only {}."),
 }
+KEPT = "its imports, definitions and assignments were run", "their imports, definitions and assignments were run"
 
 
 def write_all(results, exam, out, unsafe=False):
@@ -251,8 +252,8 @@ def cell_notes(result):
     said = []
     for kind, (zh, en) in NOTES.items():
         if numbers := [str(number) for number, what in result["notes"] if what == kind]:
-            cells, were = ("Cell", "was") if len(numbers) == 1 else ("Cells", "were")
-            said.append((zh.format("、".join(numbers)), en.format(f"{cells} {', '.join(numbers)}", were)))
+            cells, kept = ("Cell", KEPT[0]) if len(numbers) == 1 else ("Cells", KEPT[1])
+            said.append((zh.format("、".join(numbers)), en.format(f"{cells} {', '.join(numbers)}", kept)))
     return said
 
 
