@@ -144,7 +144,7 @@ def _import_nothing(paths):
 
     def get_data(self, path, read=SourceFileLoader.get_data):
         if os.path.abspath(path).startswith(paths):
-            raise ForbiddenCall("import")
+            raise ImportError(f"{path} cannot be imported while it is graded")
         return read(self, path)
 
     SourceFileLoader.__mro__[1].get_data = get_data  # FileLoader's, which compiled files are read by, too
