@@ -167,4 +167,7 @@ class Progress:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # all is written; taking torch down would take longer than grading ten submissions
