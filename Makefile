@@ -1,4 +1,5 @@
 PYTHON ?= python3
+TORCH  ?= default
 VENV   := .venv
 BIN    := $(VENV)/bin
 LAB    := $(VENV)/.lab
@@ -11,8 +12,8 @@ GRADES ?= grades
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*##/\1\t/' | expand -t 20
 
-lab: $(LAB)      ## open the course in JupyterLab (sets up everything on first use)
-	$(BIN)/jupyter lab notebooks/00_start_here.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_OPTIONS)
+lab: $(LAB)      ## open the course in JupyterLab (sets up everything on first use; TORCH=cpu for the small CPU build)
+	$(BIN)/python -m normcourse lab . $(LAB_OPTIONS)
 
 test: $(TEST) $(VENV)/.browser $(VENV)/.sandbox lint   ## everything that guards the course: about 10 minutes
 	$(BIN)/pytest tests --artefacts artefacts
@@ -24,47 +25,63 @@ check: $(TEST) $(VENV)/.sandbox lint   ## the quick inner loop: no browser, no n
 lint: $(TEST)    ## ruff over code and notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-notebooks: $(LAB)   ## run notebooks/source/*.md into notebooks/*.ipynb with outputs (ONLY=01 for one)
-	$(BIN)/python -m tests.build_notebooks $(ONLY)
+notebooks: $(TEST)   ## run notebooks/source/*.md into notebooks/*.ipynb with outputs (ONLY=01 for one)
+	$(BIN)/python -m tools.build_notebooks $(ONLY)
 
 exercises: $(TEST)   ## run solutions/source/*.md into solutions/, and let nbgrader write exercises/ from them (ONLY=03 for one)
-	$(BIN)/python -m tests.build_exercises $(ONLY)
+	$(BIN)/python -m tools.build_exercises $(ONLY)
 
 student:         ## student/normcourse.zip to hand out: notebooks, exercises, package; nothing of the solutions
-	$(PYTHON) -m tests.build_student
+	$(PYTHON) -m tools.build_student
 
 grade: $(LAB) $(VENV)/.sandbox   ## grade a folder or zip of submissions (SUBMISSIONS=..., three samples by default) into GRADES=grades
-	$(BIN)/python -m normcourse.grade "$(SUBMISSIONS)" --out "$(GRADES)" $(GRADE_OPTIONS)
+	$(BIN)/python -m normcourse grade "$(SUBMISSIONS)" --out "$(GRADES)" $(GRADE_OPTIONS)
+
+wheel: $(TEST)   ## dist/normcourse-….whl: the package with notebooks and exercises, nothing of the solutions
+	$(BIN)/python -m hatchling build -t wheel -d dist
+
+colab: $(TEST)   ## colab/zh and colab/en: notebooks in one language with absolute links (WHEEL=file pins its hash)
+	$(BIN)/python -m tools.build_colab $(if $(WHEEL),--wheel $(WHEEL))
+
+test-colab: wheel   ## everything again with the versions that Colab has, in a folder without the repository
+	sh tools/install_colab.sh $(PYTHON) $(BIN)/uv
+	.venv-colab/bin/python -m pytest -p no:cacheprovider -q tools/try_colab.py
+
+stamp: $(TEST)   ## write address and version into notebooks and README, as pyproject.toml says
+	$(BIN)/python -m tools.stamp
+
+lock: $(TEST)    ## pin again for all platforms and Pythons (UPGRADE=1 takes the newest releases)
+	$(BIN)/python -m tools.lock $(if $(UPGRADE),--upgrade)
 
 html: $(TEST)    ## the notebooks as web pages in html/, to read without a kernel
 	$(BIN)/jupyter nbconvert --to html --TemplateExporter.extra_template_basedirs=notebooks --template html_template --output-dir html $(NOTEBOOKS)
 
 record: $(LAB)   ## repeat the recorded long runs (about two hours on two cores; ONLY=warmup for one)
-	$(BIN)/python -m normcourse.record $(ONLY)
+	$(BIN)/python -m normcourse record $(ONLY)
 
 bench-sliders: $(TEST) $(VENV)/.browser ## key press to changed pixels, beside plain interact
-	$(BIN)/python -m tests.bench_sliders
+	$(BIN)/python -m tools.bench_sliders
 
 bench-grade: $(TEST) $(VENV)/.sandbox   ## the judge beside nbgrader's autograder: 50 submissions each, then 2000
-	$(BIN)/python -m tests.bench_grade
+	$(BIN)/python -m tools.bench_grade
 
 bench-import: $(LAB)   ## what `import normcourse` adds to `import torch`
-	$(BIN)/python -m tests.bench_import
+	$(BIN)/python -m tools.bench_import
 
 bench-fused: $(LAB)    ## the fused kernels beside torch, Liger-Kernel and quack (needs a GPU; OPTIONS="--dtype bf16 --size 4096")
-	$(BIN)/python -m tests.bench_fused $(OPTIONS)
+	$(BIN)/python -m tools.bench_fused $(OPTIONS)
 
 font: $(TEST)    ## make the subset font again (needs Debian's fonts-noto-cjk)
-	$(BIN)/pip install -q fonttools -c constraints.txt && $(BIN)/python normcourse/data/font/make_font.py
+	$(BIN)/pip install -q fonttools -c constraints.txt && $(BIN)/python -m tools.make_font
 
 clean:           ## remove the environment and everything generated outside version control
-	rm -rf $(VENV) artefacts html student *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-colab artefacts colab dist html student *.egg-info .pytest_cache .ruff_cache .hypothesis
 
-# torch first and pinned: a plain `pip install torch` may bring several gigabytes of CUDA libraries
+# torch first and pinned: a plain `pip install torch` may bring another release
 $(VENV)/.torch: constraints.txt
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit(f"NormCourse needs Python 3.10 or newer, this is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit(f"要用 Python 3.11 以上，这是 {sys.version.split()[0]}：make lab PYTHON=python3.12\nNormCourse needs Python 3.11 or newer, this is {sys.version.split()[0]}: make lab PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q "$$(grep -i '^torch==' constraints.txt)" -c constraints.txt
+	@sh tools/install_torch.sh $(BIN) $(TORCH)
 	@touch $@
 
 $(LAB): $(VENV)/.torch pyproject.toml
@@ -77,13 +94,13 @@ $(TEST): $(LAB)
 
 # The browser tests need Chromium and a Chinese system font; on Debian and Ubuntu as root they are installed here.
 $(VENV)/.browser: $(TEST)
-	sh tests/install_browser.sh
+	sh tools/install_browser.sh
 	@touch $@
 
 # Learners' code is graded in a bubblewrap sandbox; on Debian and Ubuntu as root it is installed here.
 $(VENV)/.sandbox: $(VENV)/.torch
-	sh tests/install_sandbox.sh
+	sh tools/install_sandbox.sh
 	@touch $@
 
-.PHONY: help lab test check lint notebooks exercises student html record bench-sliders bench-import bench-fused font clean grade bench-grade
+.PHONY: help lab test check lint notebooks exercises student wheel colab test-colab stamp lock html record bench-sliders bench-import bench-fused font clean grade bench-grade
 .DEFAULT_GOAL := help

@@ -14,6 +14,7 @@
     grade      the judge, for instructors: python -m normcourse.grade
     i18n       two languages
     record     the runs too long for a notebook
+    lab        the notebooks in a folder of the learner's, open in JupyterLab
 
 They load on first use, so that `import normcourse` adds next to nothing to `import torch`.
 """
@@ -28,6 +29,7 @@ __all__ = [
     "fused",
     "grade",
     "i18n",
+    "lab",
     "measure",
     "models",
     "norms",

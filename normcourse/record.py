@@ -4,6 +4,7 @@ The first line of each file says how it was made: command, machine, versions, da
 a part of a run live with `repeat`.
 """
 
+import argparse
 import datetime
 import itertools
 import json
@@ -288,9 +289,21 @@ def _measure(name, setting):
     return RUNS[name].measure(**setting)
 
 
-if __name__ == "__main__":
-    for name in sys.argv[1:] or RUNS:
+def main(given=None):
+    """Do the runs that are named, or all of them."""
+    parser = argparse.ArgumentParser(
+        prog="python -m normcourse record",
+        description="重做预先跑好的长实验，写进 data/recorded/。 Repeat the recorded long runs, into data/recorded/.",
+    )
+    parser.add_argument("name", nargs="*", help=f"{'、'.join(RUNS)}；不写就全部重做 · all of them without a name")
+    for name in parser.parse_args(given).name or RUNS:
         try:
             record(name)
         except ValueError as error:
-            raise SystemExit(str(error)) from None
+            print(error, file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -19,8 +19,7 @@ from normcourse.models import Attention
 from normcourse.norms import layer_norm, rms_norm
 from normcourse.plots import layer_norm as drawings
 from normcourse.residual import PLACEMENTS
-
-from .build_notebooks import read, sources
+from tools.build_notebooks import read, sources
 
 ROUNDING = 1e-13
 

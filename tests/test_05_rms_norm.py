@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from normcourse import canvas, data, i18n, plots, record
 from normcourse.models import Transformer
 from normcourse.norms import layer_norm, rms_norm
-
-from .build_notebooks import read, sources
+from tools.build_notebooks import read, sources
 
 DOUBLE = {"dtype": torch.float64}
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests import bench_fused as bench
+from tools import bench_fused as bench
 
 pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning:triton")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="only where there is no GPU")
 def test_without_a_gpu_nothing_is_measured_and_nothing_is_written(tmp_path):
-    command = [sys.executable, "-m", "tests.bench_fused", "--out", str(tmp_path / "fused.json")]
+    command = [sys.executable, "-m", "tools.bench_fused", "--out", str(tmp_path / "fused.json")]
     run = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert run.returncode == 1 and not list(tmp_path.iterdir())
     assert "needs a CUDA GPU" in run.stderr and "nothing was measured" in run.stderr

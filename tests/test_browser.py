@@ -5,9 +5,9 @@ import shutil
 import nbformat
 import pytest
 
-from .browser import Notebook, chromium, jupyterlab, pixels, room
-from .build_exercises import EXERCISES
-from .build_notebooks import NOTEBOOKS, sources
+from tools.browser import Notebook, chromium, jupyterlab, pixels, room
+from tools.build_exercises import EXERCISES
+from tools.build_notebooks import NOTEBOOKS, sources
 
 pytestmark = pytest.mark.slow
 

@@ -24,9 +24,10 @@ from nbgrader.api import Gradebook
 from normcourse.check import check, diagnose, recorded, tasks
 from normcourse.check.case import answer, compare, right_answer, same_answer
 from normcourse.check.hidden import earned, load, load_each, score
+from tools import build_student
+from tools.build_exercises import EXERCISES, SOLUTIONS, record, release, solution, sources
 
-from . import answers, build_student
-from .build_exercises import EXERCISES, SOLUTIONS, record, release, solution, sources
+from . import answers
 
 for module in pkgutil.iter_modules(answers.__path__):
     importlib.import_module(f"{answers.__name__}.{module.name}")
@@ -43,10 +44,10 @@ NOTEBOOKS = [source.stem for source in sources()]
 
 
 def written(folder, notebook):
-    """Task name -> what the marked cell of a notebook defines, run after the notebook's first cell."""
+    """Task name -> what the marked cell of a notebook defines, run after the notebook's cell of imports."""
     found = {}
     cells = nbformat.read(folder / notebook / f"{notebook}.ipynb", as_version=4).cells
-    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    code = [cell.source for cell in cells if cell.cell_type == "code" and cell.id != "install"]
     imports = "\n".join(line for line in code[0].splitlines() if line.startswith(("import", "from")))
     for source in code:
         if marker := re.match(r"# EXERCISE: (\w+)", source):

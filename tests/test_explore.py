@@ -21,9 +21,8 @@ from PIL import Image
 from normcourse import canvas, i18n
 from normcourse.explore import Explorer, explore
 from normcourse.residual import PLACEMENTS
-
-from . import build_exercises
-from .build_notebooks import read, sources
+from tools import build_exercises
+from tools.build_notebooks import read, sources
 
 
 def experiment(depth=5, gain=1.0, placement="plain"):

@@ -117,7 +117,7 @@ def grade(options, out, sandbox):
 
 
 def parser():
-    made = argparse.ArgumentParser(prog="python -m normcourse.grade", description=DESCRIPTION)
+    made = argparse.ArgumentParser(prog="python -m normcourse grade", description=DESCRIPTION)
     add = made.add_argument
     add("submissions", help="提交的文件夹、zip 或一个 notebook · folder, zip or notebook that was handed in")
     add("--out", required=True, help="结果写到哪里 · folder for the results; an interrupted run goes on there")
@@ -166,8 +166,14 @@ class Progress:
             print(file=sys.stderr)
 
 
-if __name__ == "__main__":
-    status = main()
+def run(arguments=None):
+    """`main`, and the end of the process: all is written, and taking torch down would take longer than grading ten
+    submissions."""
+    status = main(arguments)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # all is written; taking torch down would take longer than grading ten submissions
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    run()

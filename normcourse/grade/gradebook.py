@@ -73,5 +73,5 @@ def _enter(book, exercise, learner, result):
 
 
 def _cell(task):
-    """The locked cell that calls `check` carries the points: see tests/build_exercises.py."""
+    """The locked cell that calls `check` carries the points: see tools/build_exercises.py."""
     return f"{task}_check"

@@ -20,9 +20,9 @@ import nbformat
 from normcourse.check import recorded
 from normcourse.check.hidden import load, load_each
 
+from . import ROOT
 from .build_notebooks import execute, read
 
-ROOT = Path(__file__).parents[1]
 SOLUTIONS, EXERCISES = ROOT / "solutions", ROOT / "exercises"
 HIDDEN = """### BEGIN HIDDEN TESTS
 from normcourse.check.hidden import assert_right

@@ -67,7 +67,7 @@ def chromium(width=1500, height=1000):
     """A page of headless Chromium."""
     binary = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
     if binary is None:
-        raise RuntimeError("no Chromium found: run tests/install_browser.sh")
+        raise RuntimeError("no Chromium found: run tools/install_browser.sh")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=binary, args=FLAGS)
         yield browser.new_page(viewport={"width": width, "height": height})

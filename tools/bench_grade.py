@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nbgrader.api import Gradebook
 
-from .hostile import HONEST
+from tests.hostile import HONEST
 
 ROOT = Path(__file__).parents[1]
 EXERCISE = "03_layer_normalisation"

@@ -4,7 +4,7 @@ Each provider is compared with fp64 before it is timed. Times are of the device 
 graph that goes through inputs larger than the cache in turn, so that every call finds it cold. A fraction is the time
 in which a copy, measured in the same run, would move the bytes that the operation must move, over the time it took.
 
-    python -m tests.bench_fused --dtype bf16 --size 4096 8192 --op rms_norm --out artefacts/fused.json
+    python -m tools.bench_fused --dtype bf16 --size 4096 8192 --op rms_norm --out artefacts/fused.json
 """
 
 import argparse
@@ -14,7 +14,7 @@ import platform
 import statistics
 import sys
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -249,7 +249,7 @@ def versions():
 def write(path, hardware, bandwidth, rows, host, command):
     """One JSON file: hardware, versions, date, how it was called, and the rows of the table."""
     record = {
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "hardware": hardware,
         "versions": versions(),
@@ -291,7 +291,7 @@ def line(row):
 
 
 def arguments(argv):
-    parser = argparse.ArgumentParser(prog="python -m tests.bench_fused", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m tools.bench_fused", description=__doc__.split("\n")[0])
     parser.add_argument("--op", nargs="+", choices=OPS, default=OPS)
     parser.add_argument("--direction", nargs="+", choices=DIRECTIONS, default=DIRECTIONS)
     parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES))

@@ -6,13 +6,15 @@ widget the picture and its alt text are stored; they are what a reader without a
 
 import sys
 import time
-from pathlib import Path
 
 import jupytext
 import nbformat
 from nbclient import NotebookClient
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+from . import ROOT
+from .stamp import stamp
+
+NOTEBOOKS = ROOT / "notebooks"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -25,7 +27,8 @@ def sources(names=()):
 
 
 def read(source):
-    """The notebook that a text source describes, without outputs and with ids that do not change from run to run."""
+    """The notebook that a text source describes, with the first cell that installs the course, without outputs, and with
+    ids that do not change from run to run."""
     notebook = jupytext.read(source)
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -34,7 +37,7 @@ def read(source):
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
         cell.metadata = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
-    return notebook
+    return stamp(notebook)
 
 
 def execute(notebook, timeout=300, folder=NOTEBOOKS):

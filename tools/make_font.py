@@ -1,12 +1,12 @@
 """Makes NormCourseSans.otf, the subset of Noto Sans SC that the figures are set in.
 
-apt-get install fonts-noto-cjk && pip install fonttools && python normcourse/data/font/make_font.py
+apt-get install fonts-noto-cjk && pip install fonttools && python -m tools.make_font
 """
-
-from pathlib import Path
 
 from fontTools import subset
 from fontTools.ttLib import TTCollection
+
+from . import ROOT
 
 SOURCE = "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"
 SYMBOLS = "−×·÷±√∞≈≠≤≥∂∇∑∏‖∥→←↑↓↔⇒…—–‘’“”•°½¼¾⊙⊕⊗∈ℓ①②③④⑤⑥⑦⑧⑨○●△▲□■◇◆★"
@@ -34,7 +34,7 @@ for record in font["name"].names:  # a name of its own: an installed Noto Sans m
     if record.nameID in (1, 3, 4, 6):
         record.string = "NormCourseSans" if record.nameID == 6 else "NormCourse Sans"
 missing = sorted(chr(c) for c in CODES if c not in font.getBestCmap())
-target = Path(__file__).with_name("NormCourseSans.otf")
+target = ROOT / "normcourse/data/font/NormCourseSans.otf"
 font.save(target)
 print(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB, {len(font.getBestCmap())} characters")
 print(f"not in Noto Sans SC: {missing or 'nothing'}")
