@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 from pathlib import Path, PurePath
 
 from . import __version__
@@ -85,7 +86,6 @@ def _write(path, content):
 def arguments(folder, options=()):
     """What JupyterLab is started with, to open the course in `folder`; options are passed on, and win."""
     given = [f"--ServerApp.root_dir={Path(folder).absolute()}", f"--LabApp.default_url=/lab/tree/{FIRST.as_posix()}"]
-    given.append("--ServerApp.answer_yes=True")  # Ctrl-C ends it at once
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container, say
         given.append("--ServerApp.allow_root=True")
     return [*given, *options]
@@ -105,4 +105,6 @@ def open_lab(folder, options=()):
         if kind == "beside":
             print(f"你的改动保留着，新版本放在旁边 · your changes are kept, the new version lies beside them: {name}")
     print(f"课程在 · the course is in {Path(folder).absolute()}    Ctrl-C 结束 · ends it", flush=True)
-    LabApp.launch_instance(arguments(folder, options))
+    server = LabApp.initialize_server(argv=arguments(folder, options))
+    signal.signal(signal.SIGINT, lambda *_: server.stop(from_signal=True))  # at once, and not only in a terminal
+    server.start()

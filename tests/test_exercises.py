@@ -212,12 +212,19 @@ def secrets():
         yield from (line for line in lines if not TRIVIAL.fullmatch(line))
 
 
-def test_nothing_of_the_solutions_is_in_what_learners_get(tmp_path):
-    with zipfile.ZipFile(build_student.build(tmp_path)) as archive:
+@pytest.mark.parametrize("kind", ["zip", "wheel"])
+def test_nothing_of_the_solutions_is_in_what_learners_get(kind, tmp_path):
+    if kind == "zip":
+        path, within = build_student.build(tmp_path), "normcourse"
+    else:
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+        subprocess.run(command, cwd=SOLUTIONS.parent, check=True, capture_output=True)
+        path, within = next(tmp_path.glob("*.whl")), "normcourse/course"
+    with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         assert not [name for name in names if re.search(r"solution|hidden/|answers|test_|\.db$", name)]
         for notebook in NOTEBOOKS:
-            assert f"normcourse/exercises/{notebook}/{notebook}.ipynb" in names
+            assert f"{within}/exercises/{notebook}/{notebook}.ipynb" in names
         text = {
             n: archive.read(n).decode()
             for n in names

@@ -6,18 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).parents[1]
-CONDA_NAMES = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
-
-
-def pyproject():
-    try:
-        import tomllib
-    except ModuleNotFoundError:
-        import tomli as tomllib
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
 def test_importing_normcourse_imports_nothing_heavy():
@@ -70,33 +60,6 @@ def test_an_unknown_attribute_lists_the_modules():
     assert normcourse.norms.layer_norm
     with pytest.raises(AttributeError, match="no attribute 'layernorm'; its modules are check, data"):
         normcourse.layernorm  # noqa: B018
-
-
-def test_environment_yml_asks_for_what_pyproject_asks_for():
-    project = pyproject()
-    wanted = [
-        *project["dependencies"],
-        *project["optional-dependencies"]["lab"],
-        *project["optional-dependencies"]["test"],
-    ]
-    wanted = {w.replace(" ", "") for w in wanted if ";" not in w}
-    conda = [d for d in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"] if isinstance(d, str)]
-    found = {re.sub(r"^[\w-]+", lambda m: CONDA_NAMES.get(m[0], m[0]), d) for d in conda if d != "pip"}
-    assert found == wanted | {f"python{project['requires-python']}"}
-
-
-def test_constraints_pin_every_direct_requirement():
-    project = pyproject()
-    pinned = {
-        line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
-    }
-    for requirement in [
-        *project["dependencies"],
-        *project["optional-dependencies"]["lab"],
-        *project["optional-dependencies"]["test"],
-    ]:
-        name = re.match(r"[\w-]+", requirement)[0].lower()
-        assert name.replace("_", "-") in {p.replace("_", "-") for p in pinned} or "python_version" in requirement, name
 
 
 def test_make_alone_lists_every_target():
