@@ -44,7 +44,7 @@ colab: $(TEST)   ## colab/zh and colab/en: notebooks in one language with absolu
 	$(BIN)/python -m tools.build_colab $(if $(WHEEL),--wheel $(WHEEL))
 
 test-colab: wheel   ## everything again with the versions that Colab has, in a folder without the repository
-	sh tools/install_colab.sh $(PYTHON) $(BIN)/uv
+	sh tools/install_colab.sh $(PYTHON)
 	.venv-colab/bin/python -m pytest -p no:cacheprovider -q tools/try_colab.py
 
 stamp: $(TEST)   ## write address and version into notebooks and README, as pyproject.toml says
