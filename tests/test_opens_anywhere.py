@@ -21,7 +21,7 @@ import yaml
 from IPython.core.inputtransformer2 import TransformerManager
 
 from normcourse import lab
-from tools import ROOT, build_student, lock, pyproject, repository, stamp, version
+from tools import ROOT, build_colab, build_student, lock, pyproject, repository, stamp, version
 
 PLATFORMS = ["x86_64-manylinux_2_28", "aarch64-manylinux_2_28", "aarch64-apple-darwin", "x86_64-pc-windows-msvc"]
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
@@ -374,3 +374,51 @@ def test_stamping_twice_changes_nothing_and_keeps_outputs():
                 if "execution_count" in output:
                     output.execution_count -= 1
     assert stamp.stamp(without) == once
+
+
+# what a release says of itself
+
+
+def test_the_version_is_the_same_wherever_it_stands():
+    assert f"version: {version()}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(rf"^## {re.escape(version())}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert f"normcourse-{version()}-py3-none-any.whl" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+# notebooks for Colab
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("exercises/*/*.ipynb")], ids=lambda p: p.stem
+)
+def test_a_notebook_for_colab_is_in_one_language_with_nothing_relative(path, language):
+    repo = "https://github.com/us/course"
+    notebook = build_colab.in_one_language(path, language, repo, "ab12")
+    whole = nbformat.read(path, as_version=4)
+    assert len(notebook.cells) == len(whole.cells)
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    other = re.compile("[A-Za-z]{3,} [a-z]{3,} [a-z]{3,}" if language == "zh" else "[\u4e00-\u9fff]{4}")
+    for before, after in zip([cell.source for cell in whole.cells if cell.cell_type == "markdown"], prose):
+        assert "<div lang" not in after
+        for target in re.findall(r"\]\(([^)\s]+)\)", after):
+            assert target.startswith(("https://", "data:image/", "#")), target
+        if "<div lang" in before:
+            words = re.sub(
+                r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|\]\([^)]*\)|<!--.*?-->|“.*?”|^\|.*?$", "", after, flags=re.S | re.M
+            )
+            assert not other.search(words), f"{other.search(words)[0]!r} in: {words[:200]}"
+
+
+def test_links_between_notebooks_lead_to_colab_and_become_words_without_an_address():
+    path = ROOT / "notebooks" / "01_vanishing_gradients.ipynb"
+    link = "[02](02_residual_connections.ipynb)"
+    target = "https://colab.research.google.com/github/us/course/blob/gh-pages/colab/en/notebooks/02_residual_connections.ipynb"
+
+    def replaced(link, repo):
+        return build_colab.LINK.sub(lambda match: build_colab.absolute(match, path, "en", repo), link)
+
+    assert replaced(link, "https://github.com/us/course") == f"[02]({target})"
+    assert replaced(link, None) == "02"
+    with pytest.raises(FileNotFoundError, match=r"01_vanishing_gradients.ipynb links to 02_gone.ipynb"):
+        replaced("[02](02_gone.ipynb)", None)

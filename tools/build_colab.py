@@ -20,7 +20,7 @@ from .stamp import first_cell
 PAGES = "gh-pages"  # the branch that the folder is published to
 BLOCK = re.compile(r'<div lang="(zh|en)">\n\n(.*?)\n\n</div>\n?', re.S)
 HEADING = re.compile(r"^(#+ (?:\d\d )?)(.+?) · (.+)$", re.M)
-LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#|data:|attachment:)([^)\s]+)\)")
+LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|#|data:|attachment:)([^)\s]+)\)")
 
 
 def address(path, language, repo):
@@ -43,11 +43,11 @@ def in_one_language(path, language, repo=None, sha256=None):
         else:
             text = BLOCK.sub(lambda m: m[2] + "\n\n" if m[1] == language else "", cell.source)
             text = HEADING.sub(lambda m: m[1] + m[2 if language == "zh" else 3], text)
-            cell.source = LINK.sub(lambda m: _absolute(m, path, language, repo), text).strip()
+            cell.source = LINK.sub(lambda m: absolute(m, path, language, repo), text).strip()
     return notebook
 
 
-def _absolute(match, path, language, repo):
+def absolute(match, path, language, repo):
     bang, words, target = match.groups()
     file, _, anchor = target.partition("#")
     file = (path.parent / file).resolve()
