@@ -29,7 +29,7 @@ def close_widgets(widget, keep=()):
 
     for child in getattr(widget, "children", ()):
         if child not in keep:
-            close_widgets(child)
+            close_widgets(child, keep)
     for name in ("layout", "style"):
         part = getattr(widget, name, None)
         if isinstance(part, ipywidgets.Widget):

@@ -31,8 +31,7 @@ class Control:
             self.count = math.floor((widget.max - widget.min) / widget.step + 1e-9) + 1
             self.widget.value = self.at(self.index(widget.value))  # on the grid of its steps
         self.start = getattr(widget, self.watched)
-        widget.style = {"description_width": "12em"}
-        widget.layout = {"width": "28em"}
+        widget.style.description_width, widget.layout.width = "12em", "28em"
         self.reset = ipywidgets.Button(icon="undo", layout={"width": "2.4em", "padding": "0"})
         self.reset.on_click(lambda _: setattr(self.widget, self.watched, self.start))
         self.panel = ipywidgets.HBox([widget, self.reset], layout={"margin": "0 1.5em 0 0"})
@@ -67,7 +66,9 @@ class Control:
             return self.values[index]
         if isinstance(self.widget, ipywidgets.FloatLogSlider):
             return self.widget.base ** (self.widget.min + index * self.widget.step)
-        value = _exact(self.widget.min) + index * _exact(self.widget.step)  # 0.2 + 3 × 0.1 is 0.5, not 0.5000000000000001
+        value = _exact(self.widget.min) + index * _exact(
+            self.widget.step
+        )  # 0.2 + 3 × 0.1 is 0.5, not 0.5000000000000001
         return int(value) if isinstance(self.widget.value, int) else float(value)
 
     def label(self, index):
