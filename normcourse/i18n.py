@@ -1,6 +1,7 @@
 """Two languages: the switch, the glossary, and text that follows the switch."""
 
 import os
+import weakref
 
 LANGUAGES = {"zh": "中文", "en": "English", "both": "并排 Side by side"}
 
@@ -149,12 +150,13 @@ def set_language(code):
     if code != _state["language"]:
         _state["language"] = code
         for listener in list(_listeners):
-            listener()
+            if call := listener():
+                call()
 
 
 def on_language_change(listener):
-    """Call `listener()` after every change of language."""
-    _listeners.append(listener)
+    """Call a method, `listener()`, after every change of language for as long as its object lives."""
+    _listeners.append(weakref.WeakMethod(listener, _listeners.remove))
 
 
 def text(zh, en, between="\n"):
@@ -189,22 +191,39 @@ class LanguageSwitch:
     def __init__(self):
         import ipywidgets
 
+        from .cells import close_when_run_again
+
         options = [(label, code) for code, label in LANGUAGES.items()]
         self.buttons = ipywidgets.ToggleButtons(
             options=options, value=language(), style={"button_width": "max-content"}
         )
         self.style = ipywidgets.HTML()
-        self.widget = ipywidgets.VBox([self.buttons, self.style])
-        self.buttons.observe(lambda change: set_language(change["new"]), names="value")
+        self.widget, self.closed = ipywidgets.VBox([self.buttons, self.style]), False
+        self.buttons.observe(self._chosen, names="value")  # a bound method: the buttons keep the switch alive
         on_language_change(self._follow)
+        close_when_run_again(self)
         self._follow()
 
+    def close(self):
+        """Take it off the screen; it follows no further changes."""
+        from .cells import close_widgets
+
+        if not self.closed:
+            self.closed = True
+            self.buttons.unobserve(self._chosen, names="value")
+            close_widgets(self.widget)
+
+    def _chosen(self, change):
+        set_language(change["new"])
+
     def _follow(self):
+        if self.closed:
+            return
         self.buttons.value = language()
         self.style.value = f'<span class="nc-{language()}"></span>{_STYLES[language()]}'
 
     def _repr_mimebundle_(self, **kwargs):
-        return widget_bundle(self.widget, "中文 | English | 并排 Side by side")
+        return widget_bundle(None if self.closed else self.widget, "中文 | English | 并排 Side by side")
 
 
 def language_switch(code=None):
@@ -220,10 +239,13 @@ def language_switch(code=None):
 
 
 def widget_bundle(widget, alt, png=None):
-    """What a cell shows: the live widget, and for a reader without a kernel the picture (base64) with its alt text."""
-    view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
-    bundle = {"application/vnd.jupyter.widget-view+json": view, "text/plain": alt}
-    metadata = {}
+    """What a cell shows: the live widget (None once it is closed), and for a reader without a kernel the picture
+    (base64) with its alt text."""
+    bundle, metadata = {}, {}
+    if widget is not None:
+        view = {"version_major": 2, "version_minor": 0, "model_id": widget.model_id}
+        bundle["application/vnd.jupyter.widget-view+json"] = view
+    bundle["text/plain"] = alt
     if png is not None:
         bundle["image/png"], metadata["image/png"] = png, {"alt": alt}
     return bundle, metadata

@@ -1,13 +1,21 @@
 """Explorers: what their controls mean, what they show, and every explorer of every notebook driven over its range."""
 
 import base64
+import contextvars
 import functools
+import gc
 import io
 import itertools
 import linecache
+import os
 import random
+import subprocess
+import sys
+import threading
 import time
+import types
 import warnings
+import weakref
 import zlib
 from pathlib import Path
 
@@ -16,10 +24,13 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from normcourse import canvas, i18n
+from normcourse import explore as module
 from normcourse.explore import Explorer, explore
+from normcourse.explore.studio import studio
 from normcourse.residual import PLACEMENTS
 from tools import build_exercises
 from tools.build_notebooks import read, sources
@@ -42,7 +53,7 @@ def both_languages():
     i18n.set_language("both")
 
 
-def wait_for(condition, seconds=10):
+def wait_for(condition, seconds=100):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
@@ -96,7 +107,8 @@ def test_moving_a_slider_shows_the_picture_of_that_position():
     assert np.array_equal(picture(explorer.image.value), picture(expected))
 
 
-def test_neighbours_are_drawn_ahead_and_then_only_sent():
+def test_neighbours_are_drawn_ahead_and_then_only_sent(monkeypatch):
+    monkeypatch.setattr(module, "AHEAD_SECONDS", 1e6)  # all of them, however slow the machine
     calls = []
 
     def counted(depth=5):
@@ -104,29 +116,30 @@ def test_neighbours_are_drawn_ahead_and_then_only_sent():
         return experiment(depth)
 
     explorer = explore(counted, draw, depth=(1, 20))
-    wait_for(lambda: {4, 6, 7} <= set(calls))
-    wait_for(lambda: explorer._key((6,)) in explorer._cache)
-    count = calls.count(7)
+    wait_for(lambda: {explorer._key((4 + step,)) for step in module.AHEAD} <= set(explorer._cache))
+    assert sorted(calls) == sorted([5, *(5 + step for step in module.AHEAD)])
+    monkeypatch.setattr(explorer, "_frame", None)  # nothing is left to draw
     explorer.controls["depth"].widget.value = 7  # position 6
     assert explorer.image.value == explorer._cache[explorer._key((6,))]  # at once, in the callback itself
-    assert calls.count(7) == count == 1
 
 
-def test_moving_fast_shows_the_last_position_and_skips_most_others():
-    calls = []
+def test_moving_fast_shows_the_last_position_and_skips_what_lies_between(monkeypatch):
+    monkeypatch.setattr(module, "AHEAD", ())
+    calls, go_on = [], threading.Event()
 
-    def slow(depth=1):
+    def held(depth=1):
         calls.append(depth)
-        time.sleep(0.05)
+        assert depth == 1 or go_on.wait(100)
         return experiment(depth)
 
-    explorer = explore(slow, draw, depth=(1, 60))
-    start = time.monotonic()
-    for depth in range(2, 61):
+    explorer = explore(held, draw, depth=(1, 60))
+    explorer.controls["depth"].widget.value = 2
+    wait_for(lambda: calls == [1, 2])
+    for depth in range(3, 61):
         explorer.controls["depth"].widget.value = depth
-    wait_for(lambda: explorer._key((59,)) in explorer._cache)
-    wait_for(lambda: explorer.image.value == explorer._cache[explorer._key((59,))])
-    assert time.monotonic() - start < 1.5 and len(calls) < 20
+    go_on.set()
+    wait_for(lambda: explorer.image.value == explorer._cache.get(explorer._key((59,))))
+    assert calls == [1, 2, 60]
 
 
 def test_every_position_has_the_value_that_the_slider_shows():
@@ -143,34 +156,44 @@ def test_every_position_has_the_value_that_the_slider_shows():
     assert isinstance(slider, ipywidgets.FloatSlider) and slider.value == pytest.approx(1.4)
 
 
-def test_a_message_about_a_position_that_was_left_does_not_stay():
-    def slow_or_broken(depth=5):
-        if depth > 15:
-            time.sleep(0.7)
+def test_a_message_about_a_position_that_was_left_does_not_stay(monkeypatch):
+    monkeypatch.setattr(module, "AHEAD", ())
+    go_on = threading.Event()
+
+    def held_or_broken(depth=5):
+        assert depth < 15 or go_on.wait(100)
         if depth == 20:
             raise ValueError("never mind")
         return experiment(depth)
 
-    explorer = explore(slow_or_broken, draw, depth=(1, 20))
+    explorer = explore(held_or_broken, draw, depth=(1, 20))
     for far in (19, 20):
+        go_on.clear()
         explorer.controls["depth"].widget.value = far
-        time.sleep(0.35)
+        wait_for(lambda: "computing" in explorer.status.value)
         explorer.controls["depth"].widget.value = 5  # drawn long ago
-        time.sleep(0.8)
+        assert explorer.status.value == ""
+        go_on.set()
+        wait_for(lambda: not studio.waiting)
         assert explorer.status.value == ""
         assert explorer.image.value == explorer._cache[explorer._key((4,))]
 
 
 def test_a_language_change_during_an_experiment_does_not_mix_the_words():
-    def slow(depth=5):
-        time.sleep(0.3)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def held(depth=5):
+        if depth == 17:
+            begun.set()
+            assert go_on.wait(100)
         return experiment(depth)
 
     i18n.set_language("zh")
-    explorer = explore(slow, draw, depth=(1, 20))
+    explorer = explore(held, draw, depth=(1, 20))
     explorer.controls["depth"].widget.value = 17
-    time.sleep(0.1)
+    assert begun.wait(100)
     i18n.set_language("en")
+    go_on.set()
     wait_for(lambda: ("en", (16,)) in explorer._cache)
     expected = Explorer(lambda: experiment(17), draw).image.value
     assert np.array_equal(picture(explorer._cache[("en", (16,))]), picture(expected))
@@ -196,9 +219,11 @@ def test_an_exception_is_shown_and_the_sliders_go_on_working():
 
 
 def test_a_slow_experiment_says_that_it_is_busy():
-    explorer = explore(lambda depth=1: (time.sleep(0.6 * (depth > 15)), experiment(depth))[1], draw, depth=(1, 20))
+    go_on = threading.Event()
+    explorer = explore(lambda depth=1: experiment(depth + go_on.wait(100 * (depth > 15))), draw, depth=(1, 20))
     explorer.controls["depth"].widget.value = 19
-    wait_for(lambda: "computing" in explorer.status.value, 0.55)
+    wait_for(lambda: "computing" in explorer.status.value)
+    go_on.set()
     wait_for(lambda: explorer.status.value == "")
 
 
@@ -238,8 +263,6 @@ def test_what_a_cell_shows_has_a_picture_and_words_for_readers_without_a_kernel(
 
 
 def test_only_so_many_frames_are_kept(monkeypatch):
-    import normcourse.explore as module
-
     monkeypatch.setattr(module, "FRAMES_KEPT", 5)
     explorer = explore(experiment, draw, depth=(1, 20))
     for depth in range(1, 21):
@@ -332,6 +355,326 @@ def test_figures_have_chinese_whatever_fonts_are_installed():
         figure, ax = canvas.new_figure()
         ax.set_title("层归一化残差连接梯度消失爆炸雅可比矩阵奇异值退化缩放平移 γ β σ √ ≤ × · 10⁻²¹ − $g^N$ 层")
         canvas.png(figure)
+
+
+# --- values are the values ---------------------------------------------------------------------------------------------
+
+
+def told(**controls):
+    """An explorer over `controls` and the list of the values its experiment has met."""
+    met = []
+
+    def remember(**values):
+        met.append(values)
+        return experiment(len(met) % 7)
+
+    return explore(remember, draw, **controls), met
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [torch.zeros(3), torch.ones(3), torch.zeros(3)],
+        [np.zeros(2), np.zeros(3), torch.zeros(())],
+        [pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [2]})],
+        [1, True, 1.0, np.int64(1)],
+        [None, 0, float("nan"), [1, 2]],
+    ],
+    ids=["tensors", "arrays", "frames", "equal values", "mixed"],
+)
+def test_a_choice_is_the_very_object_whatever_it_compares_as(values):
+    explorer, met = told(choice={f"choice {i}": value for i, value in enumerate(values)})
+    control = explorer.controls["choice"]
+    for i in (*range(1, len(values)), 0):
+        frontend(control.widget, index=i)
+        wait_for(lambda i=i: any(m["choice"] is values[i] for m in met))
+        assert control.position() == explorer._wanted[0] == i and control.label(i) == f"choice {i}"
+    i18n.set_language("zh")
+    assert control.position() == 0
+    frontend(control.widget, index=1)
+    control.reset.click()
+    assert control.position() == 0
+
+
+def test_a_default_among_tensors_is_found_by_identity():
+    zeros, ones = torch.zeros(3), torch.ones(3)
+    explorer = explore(lambda w=ones: experiment(int(w.sum())), draw, w=[zeros, ones])
+    assert explorer.controls["w"].position() == 1
+    assert explorer.render(w=zeros) != explorer.render(w=ones)
+
+
+def test_numpy_numbers_make_the_same_sliders_as_numbers():
+    explorer, met = told(
+        a=(np.int64(1), np.int32(9)), b=(np.float32(0), np.float64(1)), c=(np.int64(1), 5, np.int64(2))
+    )
+    a, b, c = (control.widget for control in explorer.controls.values())
+    assert [type(w) for w in (a, b, c)] == [ipywidgets.IntSlider, ipywidgets.FloatSlider, ipywidgets.IntSlider]
+    assert type(met[0]["a"]) is int and type(met[0]["b"]) is float and (c.min, c.max, c.step) == (1, 5, 2)
+
+
+def test_steps_far_below_one_and_far_from_zero_reach_the_experiment():
+    explorer, met = told(eps=(0.0, 1e-11, 1e-12), big=(1e6, 1e6 + 1, 0.1), around=(-0.3, 0.3, 0.1))
+    controls = explorer.controls
+    assert [controls["eps"].at(i) for i in range(4)] == [0, 1e-12, 2e-12, 3e-12] and controls["eps"].count == 11
+    assert controls["big"].at(3) == 1000000.3 and controls["around"].at(3) == 0.0 and controls["around"].at(1) == -0.2
+    explorer.render(eps=7e-12)
+    assert any(m["eps"] == 7e-12 for m in met)
+
+
+def test_parameters_may_be_called_as_the_arguments_of_explore():
+    names = ["size", "draw", "experiment", "subplots", "self", "controls", "name", "position"]
+    space = {"experiment_of_this_file": experiment}
+    exec(f"def named({', '.join(f'{n}=3' for n in names)}): return experiment_of_this_file({' + '.join(names)})", space)
+    explorer = explore(space["named"], draw, **dict.fromkeys(names, (2, 9)))
+    assert set(explorer.controls) == set(names) and tuple(explorer.figure.get_size_inches()) == (7.6, 4.2)
+    assert explorer.render(**dict.fromkeys(names, 4)) != explorer.image.value
+    assert tuple(explore(experiment, draw, size=(5, 3), depth=(1, 9)).figure.get_size_inches()) == (5, 3)
+
+
+# --- Colab ------------------------------------------------------------------------------------------------------------
+
+
+def frontend(widget, **state):
+    """What the browser sends when a control moves, handled as the kernel does."""
+    data = {"method": "update", "state": state, "buffer_paths": []}
+    widget._handle_msg({"content": {"data": data}, "buffers": []})
+
+
+@pytest.fixture
+def colab(monkeypatch):
+    """Colab by its module; yields the names of the threads that sent something to the front end."""
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    senders = []
+    monkeypatch.setattr(ipywidgets.Widget, "_send", lambda *_, **__: senders.append(threading.current_thread()))
+    return senders
+
+
+def only_from_here(senders, explorer):
+    """Wait until the threads have done what they planned, and see who sent."""
+    wait_for(lambda: not studio.waiting and not studio.requests and not studio.plans[explorer][0])
+    wait_for(lambda: not explorer._under_way)
+    assert set(senders) <= {threading.current_thread()}
+
+
+def test_in_colab_the_picture_has_changed_when_the_handler_of_a_control_returns(colab):
+    explorer = explore(
+        lambda depth=5, gain=1.0, linear=False, placement="plain", power=0.1, kind="a": experiment(
+            depth + 2 * linear + (placement == "residual") + 2 * (kind == "b"), gain * 10**power
+        ),
+        draw,
+        depth=(1, 20),
+        gain=(0.2, 2.0, 0.1),
+        linear=False,
+        placement=["plain", "residual"],
+        power=ipywidgets.FloatLogSlider(value=0.1, min=-3, max=0, step=0.5),
+        kind=ipywidgets.RadioButtons(options=["a", "b"]),
+    )
+    moves = [("depth", {"value": 17}), ("gain", {"value": 0.3}), ("linear", {"value": True})]
+    moves += [("placement", {"index": 1}), ("power", {"value": 1e-3}), ("kind", {"index": 1})]
+    for name, state in moves:
+        before = explorer.image.value
+        frontend(explorer.controls[name].widget, **state)
+        assert explorer.image.value != before, name
+        assert explorer.image.value == explorer._cache[explorer._key(explorer._position())]
+    before = explorer.image.value
+    click = {"method": "custom", "content": {"event": "click"}}
+    explorer.controls["depth"].reset._handle_msg({"content": {"data": click}, "buffers": []})
+    assert explorer.image.value != before and explorer.controls["depth"].widget.value == 5
+    only_from_here(colab, explorer)
+
+
+def test_in_colab_errors_business_and_languages_are_sent_before_the_handler_returns(colab, monkeypatch):
+    def fragile(depth=5):
+        if depth == 15:
+            raise SystemExit("fifteen")
+        return experiment(depth)
+
+    explorer, switch = explore(fragile, draw, depth=(1, 20)), i18n.language_switch()
+    depth, said = explorer.controls["depth"].widget, []
+    explorer.status.observe(lambda change: said.append(change["new"]), names="value")
+    frontend(depth, value=15)
+    assert "SystemExit: fifteen" in explorer.status.value
+    frontend(depth, value=19)
+    assert explorer.status.value == ""
+    explorer._seconds, said[:] = 10.0, []  # as if pictures were slow
+    frontend(depth, value=12)
+    assert "computing" in said[0] and explorer.status.value == ""
+    before = explorer.image.value
+    frontend(switch.buttons, index=1)
+    assert explorer.image.value == explorer._cache[("en", (11,))] != before and depth.description == "depth"
+    only_from_here(colab, explorer)
+
+
+def test_in_colab_a_move_to_a_position_that_a_thread_is_drawing_waits_for_it(colab, monkeypatch):
+    monkeypatch.setattr(module, "AHEAD_SECONDS", 1e6)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def held(depth=5):
+        if depth == 6:
+            begun.set()
+            assert go_on.wait(100)
+        return experiment(depth)
+
+    explorer = explore(held, draw, depth=(1, 20))
+    assert begun.wait(100)
+    threading.Timer(0.1, go_on.set).start()
+    frontend(explorer.controls["depth"].widget, value=6)
+    assert explorer.image.value == explorer._cache[explorer._key((5,))]
+    only_from_here(colab, explorer)
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+class Shell:
+    """What a notebook's kernel says about the cell that runs."""
+
+    def __init__(self, monkeypatch):
+        self.message, self.runs = {}, itertools.count()
+        monkeypatch.setattr("IPython.get_ipython", lambda: self)
+
+    def run(self, cell, metadata="cellId"):
+        metadata = {"cellId": cell} if metadata == "cellId" else {"colab": {"cell_id": cell}}
+        self.message = {"header": {"msg_id": f"run {next(self.runs)}"}, "metadata": metadata}
+
+    def get_parent(self):
+        return self.message
+
+
+@pytest.mark.parametrize("metadata", ["cellId", "colab"])
+def test_a_cell_that_runs_again_frees_the_explorer_of_its_last_run(monkeypatch, metadata):
+    shell, sent = Shell(monkeypatch), []
+    before = set(ipywidgets.Widget.widgets)
+    shell.run("one", metadata)
+    first, second = explore(experiment, draw, depth=(1, 20)), explore(experiment, draw, placement=["plain"])
+    switch = i18n.language_switch()
+    shell.run("two", metadata)
+    other = explore(experiment, draw, depth=(1, 20))
+    assert not (first.closed or second.closed or other.closed or switch.closed)
+    shell.run("one", metadata)
+    again = explore(experiment, draw, depth=(1, 20))
+    assert first.closed and second.closed and switch.closed and not other.closed and not again.closed
+    first.image.observe(lambda change: sent.append(change), names="value")
+    i18n.set_language("en")
+    wait_for(lambda: again.image.value == again._cache.get(again._key((4,))))
+    assert not sent and not first._cache and first.render(depth=7)
+    gone = [weakref.ref(x) for x in (first, second, switch, first.figure)]
+    del first, second, switch
+    gc.collect()
+    wait_for(lambda: gc.collect() is not None and not any(x() for x in gone))
+    again.close()
+    other.close()
+    again.close()  # twice is once
+    assert set(ipywidgets.Widget.widgets) <= before
+
+
+def test_a_closed_explorer_shows_its_picture_and_no_widget():
+    explorer = explore(experiment, draw, depth=(1, 20))
+    explorer.close()
+    bundle, _ = explorer._repr_mimebundle_()
+    assert set(bundle) == {"image/png", "text/plain"}
+
+
+def test_a_widget_of_the_learners_own_outlives_the_explorer_that_it_moved():
+    slider = ipywidgets.IntSlider(5, 1, 20)
+    first, second = (explore(experiment, draw, depth=slider) for _ in range(2))
+    first.close()
+    before = second.image.value
+    slider.value = 11
+    wait_for(lambda: second.image.value != before)
+    assert slider.comm is not None
+
+
+def test_an_explorer_that_is_drawn_while_it_is_closed_is_let_go_of():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def held(depth=5):
+        if depth == 17:
+            begun.set()
+            assert go_on.wait(100)
+        return experiment(depth)
+
+    explorer = explore(held, draw, depth=(1, 20))
+    explorer.controls["depth"].widget.value = 17
+    assert begun.wait(100)
+    explorer.close()
+    gone = weakref.ref(explorer)
+    del explorer
+    go_on.set()
+    wait_for(lambda: gc.collect() is not None and gone() is None)
+
+
+# --- what belongs to one thread ---------------------------------------------------------------------------------------
+
+
+def test_every_picture_finds_the_state_of_the_cell_that_made_the_explorer(monkeypatch):
+    met, variable = [], contextvars.ContextVar("variable", default="outside")
+
+    def look(depth=5):
+        met.append((torch.ones(1).device.type, torch.is_grad_enabled(), np.geterr()["over"], variable.get()))
+        return experiment(depth)
+
+    token = variable.set("here")
+    with torch.device("meta"), torch.no_grad(), np.errstate(over="raise"):
+        explorer = explore(look, draw, depth=(1, 20))
+    variable.reset(token)
+    wait_for(lambda: len(met) > 2)
+    explorer.render(depth=19)
+    assert set(met) == {("meta", False, "raise", "here")}
+    with torch.device("meta"):  # and the other way round
+        met.clear()
+        Explorer(look, draw).close()
+        assert set(met) == {("meta", True, "warn", "outside")} and torch.ones(1).device.type == "meta"
+
+
+def test_what_an_experiment_prints_away_from_its_cell_appears_nowhere(capsys):
+    def noisy(depth=5):
+        print("depth", depth)
+        print("depth", depth, file=sys.stderr)
+        warnings.warn(f"depth {depth}", stacklevel=1)
+        return experiment(depth)
+
+    explorer = explore(noisy, draw, depth=(1, 20))
+    out, err = capsys.readouterr()
+    assert out == "depth 5\n" and "depth 5" in err
+    explorer.controls["depth"].widget.value = 17
+    wait_for(lambda: explorer._key((16,)) in explorer._cache)
+    print("the learner's")
+    assert capsys.readouterr() == ("the learner's\n", "")
+    explorer.render(depth=12)
+    assert capsys.readouterr().out == "depth 12\n"  # whoever asks for it here may read it here
+
+
+def test_an_experiment_that_wants_to_exit_stops_no_thread(monkeypatch):
+    monkeypatch.setattr(module, "AHEAD_SECONDS", 1e6)
+
+    def leaving(depth=5):
+        if depth in (6, 7, 15):
+            raise SystemExit
+        return experiment(depth)
+
+    explorer = explore(leaving, draw, depth=(1, 20))
+    wait_for(lambda: explorer._key((3,)) in explorer._cache)  # depth 4 is planned after 6 and 7
+    explorer.controls["depth"].widget.value = 15
+    wait_for(lambda: "SystemExit" in explorer.status.value)
+    explorer.controls["depth"].widget.value = 18
+    wait_for(lambda: explorer.status.value == "")
+
+
+@pytest.mark.parametrize("name", ["normcourse.explore", "normcourse.fused"])
+def test_an_import_leaves_the_process_as_it_was(name):
+    code = f"""
+import os, threading, torch
+torch.set_num_threads(3)
+before = dict(os.environ)
+import {name}
+assert torch.get_num_threads() == 3, torch.get_num_threads()
+assert before == dict(os.environ), set(before.items()) ^ set(os.environ.items())
+assert threading.active_count() == 1
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # --- every explorer of every notebook ---------------------------------------------------------------------------------

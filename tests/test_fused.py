@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 from functools import partial
 
 import pytest
@@ -705,6 +706,54 @@ def test_without_cuda_importing_fused_sets_up_the_interpreter():
         "from normcourse import fused; import torch; print(fused.layer_norm(torch.tensor([[1.0, 3.0]])).round().tolist())"
     )
     assert run.stdout.strip() == "[[-1.0, 1.0]]", run.stderr
+
+
+def test_the_environment_is_as_before_and_kernels_go_on_being_interpreted():
+    run = python(
+        "import os; before = dict(os.environ)\n"
+        "from normcourse import fused; import torch\n"
+        "assert dict(os.environ) == before\n"
+        "x = torch.tensor([[1.0, 3.0]], requires_grad=True)\n"
+        "def launch(): fused.layer_norm(x).sum().backward(); fused.rms_norm(x).sum().backward()\n"
+        "launch(); print('done')"
+    )
+    assert run.stdout.strip() == "done", run.stderr
+
+
+@pytest.mark.skipif(not fused.interpreter.INTERPRETED.value, reason="kernels are compiled")
+def test_interpreted_kernels_are_right_in_threads_beside_each_other_and_beside_the_learners_own():
+    triton, tl = fused.interpreter.triton, fused.interpreter.tl
+
+    @triton.jit
+    def count(Y, START: tl.constexpr):
+        tl.store(Y + tl.program_id(0), START + tl.program_id(0))
+
+    x = torch.randn(300, 96, requires_grad=True)
+    (right,) = torch.autograd.grad(F.layer_norm(x, (96,)).square().sum(), x)
+    start, failed = threading.Barrier(3), []
+
+    def course():
+        (found,) = torch.autograd.grad(fused.layer_norm(x).square().sum(), x)
+        return torch.allclose(found, right, atol=1e-3)
+
+    def own():
+        y = torch.zeros(50, dtype=torch.int32)
+        count[(50,)](y, START=3)
+        return y.tolist() == [*range(3, 53)]
+
+    def work(kernel):
+        try:
+            start.wait()
+            assert all(kernel() for _ in range(10))
+        except Exception as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=[kernel]) for kernel in (course, course, own)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
 
 
 def test_where_triton_was_imported_before_the_error_says_what_to_do():

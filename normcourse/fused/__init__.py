@@ -11,10 +11,14 @@
     compiled             compile for GPUs that are not there, and read the registers and the loads
 
 On a machine without CUDA, import this before anything imports triton: it then runs in Triton's interpreter, on CPU.
+Kernels of your own beside these need TRITON_INTERPRET=1 in the environment, as ever; it is set here only for a moment.
 (Triton 3.6 interprets only with numpy < 2.4.)
 """
 
-from .functional import add_layer_norm, add_rms_norm, layer_norm, rms_norm
-from .modules import LayerNorm, PreNormStack, RMSNorm
+from .interpreter import chosen
+
+with chosen():
+    from .functional import add_layer_norm, add_rms_norm, layer_norm, rms_norm
+    from .modules import LayerNorm, PreNormStack, RMSNorm
 
 __all__ = ["LayerNorm", "PreNormStack", "RMSNorm", "add_layer_norm", "add_rms_norm", "layer_norm", "rms_norm"]

@@ -1,16 +1,33 @@
 """Triton, compiled on a GPU and interpreted without one. The choice is made here, before triton is first imported."""
 
+import contextlib
+import functools
 import os
 import sys
+import threading
 
 import torch
 
-if not torch.cuda.is_available() and "triton" not in sys.modules:
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+@contextlib.contextmanager
+def chosen():
+    """Without a GPU, TRITON_INTERPRET=1: triton reads it when it is imported and at each @triton.jit, not at launches. Afterwards the environment is as it was, for the learner's own kernels and for processes to come."""
+    imported = sys.modules.get("triton")
+    too_late = imported is not None and isinstance(imported.language.sum, imported.JITFunction)
+    if torch.cuda.is_available() or "TRITON_INTERPRET" in os.environ or too_late:
+        yield
+        return
+    os.environ["TRITON_INTERPRET"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["TRITON_INTERPRET"]
+
 
 try:
-    import triton
-    import triton.language as tl
+    with chosen():
+        import triton
+        import triton.language as tl
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         "normcourse.fused needs triton, which is not installed: pip install 'normcourse[fused]'. Triton has packages "
@@ -21,6 +38,28 @@ except ModuleNotFoundError as missing:
 # triton decorates its own tl.sum, tl.cdiv … when it is imported: later the variable no longer helps
 constexpr = tl.constexpr
 INTERPRETED = tl.constexpr(not isinstance(tl.sum, triton.JITFunction))
+
+
+def _one_at_a_time(run):
+    lock = threading.RLock()
+
+    @functools.wraps(run)
+    def locked(*arguments, **options):
+        with lock:
+            return run(*arguments, **options)
+
+    return locked
+
+
+if INTERPRETED.value:
+    # The interpreter is made for one thread: it exchanges the functions of tl during a launch and keeps the place in the
+    # grid in one object for the whole process. An explorer's threads launch beside the learner's cells, whose own
+    # kernels count too: so not our launches wait for each other, but all.
+    from triton.runtime.interpreter import InterpretedFunction
+
+    with chosen(), contextlib.suppress(ModuleNotFoundError):
+        import triton.experimental.gluon  # which the first launch does, and it reads the variable too
+    InterpretedFunction.run = _one_at_a_time(InterpretedFunction.run)
 
 
 def check_can_run(device):

@@ -1,0 +1,46 @@
+"""What a cell shows ends when the cell runs again."""
+
+import sys
+import weakref
+
+_shown = {}  # cell: (run, what it made)
+
+
+def close_when_run_again(thing):
+    """Have `thing.close()` called as soon as another run of the cell that runs now makes something to show.
+
+    The output that held it is gone by then, but ipywidgets, IPython's `Out` and the browser hold on to it. JupyterLab,
+    Notebook 7, VS Code and Colab say which cell it is that runs; where nobody says it, nothing is closed.
+    """
+    cell, run = _running()
+    if cell is None:
+        return
+    last_run, things = _shown.get(cell, (run, []))
+    if last_run != run:
+        for old in filter(None, (reference() for reference in things)):
+            old.close()
+        things = []
+    _shown[cell] = run, [*things, weakref.ref(thing)]
+
+
+def close_widgets(widget, keep=()):
+    """Close a widget with all that belongs to it, its children, layout and style, but for those to `keep`."""
+    import ipywidgets
+
+    for child in getattr(widget, "children", ()):
+        if child not in keep:
+            close_widgets(child, keep)
+    for name in ("layout", "style"):
+        part = getattr(widget, name, None)
+        if isinstance(part, ipywidgets.Widget):
+            part.close()
+    widget.close()
+
+
+def _running():
+    """The ids of the cell that runs and of this run of it."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    message = getattr(shell, "get_parent", dict)() or {}
+    metadata = message.get("metadata", {})
+    cell = metadata.get("cellId") or metadata.get("colab", {}).get("cell_id")
+    return cell, message.get("header", {}).get("msg_id")

@@ -1,0 +1,271 @@
+"""Sliders over an experiment: parameters -> experiment -> tidy DataFrame -> figure -> picture.
+
+Why it is fast: the picture goes to the browser as PNG bytes in a core `ipywidgets.Image`; and while nobody waits, a
+background thread computes and draws the positions next to the slider that moved last, so that a step only sends bytes.
+The threads leave the kernel free for other cells.
+
+    __init__      `explore` and the explorer
+    controls      what each parameter ranges over
+    studio        the threads, and when they draw what
+    surroundings  the state an experiment runs in, in whatever thread
+"""
+
+import contextlib
+import html
+import inspect
+import sys
+import threading
+import time
+from collections import OrderedDict
+
+import ipywidgets
+import pandas
+
+from .. import canvas
+from ..cells import close_when_run_again, close_widgets
+from ..i18n import language, on_language_change, text, widget_bundle
+from .controls import controls_of
+from .studio import studio
+from .surroundings import Surroundings, quiet
+
+FRAMES_KEPT = 300  # per explorer; a frame is about 40 kB
+AHEAD = (1, 2, -1, 3, 4, 5, 6, -2)  # positions drawn ahead, in units of the last step
+AHEAD_SECONDS = 0.6  # no more of them than fit into this time, but always two
+BUSY_AFTER = 0.25  # seconds before an explorer says that it is computing
+
+
+def explore(experiment, draw, /, *, size=None, subplots=None, **controls):
+    """Put sliders on an experiment, in the style of `ipywidgets.interact`.
+
+    Args:
+        experiment: function of the controls' values returning a tidy DataFrame. It runs in a background thread, so it
+            must give the same frame for the same values and leave the global random state alone: use a
+            `torch.Generator`. It always finds the default device, grad mode and NumPy error handling of the cell that
+            made the explorer. What it prints is to be seen for the first picture only.
+        draw: function of `(frame, ax)`, see `canvas`.
+        size: width and height of the figure in inches.
+        subplots: for several axes, the arguments of `Figure.subplots`; draw then gets their array.
+        controls: what each parameter ranges over. (min, max) or (min, max, step): a slider, of integers or of floats;
+            a list or a dict {label: value}: a choice; True or False: a checkbox; or an ipywidget of one of these kinds.
+            As with `interact`, a control starts at the experiment's default for it, else in the middle of its range.
+            An experiment's own parameter called `size` or `subplots` is a control, too.
+
+    Returns: an `Explorer`; put the call last in its cell to see it. It is closed when that cell makes another one. The
+        first one of a process limits torch to one thread per computation, see `studio`.
+    Raises: ValueError for an empty range or a parameter the experiment does not have, TypeError for an experiment that
+        returns no DataFrame. An exception at a later position is shown in the explorer, and the sliders go on working.
+    """
+    parameters = inspect.signature(experiment).parameters
+    if size is not None and "size" in parameters:
+        controls, size = {"size": size, **controls}, None
+    if subplots is not None and "subplots" in parameters:
+        controls, subplots = {"subplots": subplots, **controls}, None
+    return Explorer(experiment, draw, size, subplots, controls)
+
+
+class Explorer:
+    """See `explore`. `render(**values)` gives the picture at any position, `close()` ends it.
+
+    Widgets' registry keeps an explorer alive until it is closed; the switch of languages and the studio do not.
+    """
+
+    def __init__(self, experiment, draw, size=None, subplots=None, controls=None):
+        studio.open()
+        self.experiment, self.draw, self.subplots = experiment, draw, subplots or {}
+        self.controls = controls_of(experiment, controls or {})
+        self.figure, _ = canvas.new_figure(size, **self.subplots)
+        self.closed = False
+        self._surroundings = Surroundings()
+        self._cache, self._under_way, self._bookkeeping = OrderedDict(), {}, threading.Lock()
+        self._seconds = 0.0  # what the last picture took
+        self._moved_last = None  # name of the control and the direction of its last step
+        self._showing = threading.RLock()  # callbacks may come from any thread
+        first = self._wanted = self._position()
+        width = f"{self.figure.get_figwidth() * self.figure.dpi:.0f}px"
+        layout = {"width": width, "max_width": "100%", "object_fit": "contain"}
+        self.image = ipywidgets.Image(value=self._frame(first, aside=False), format="png", layout=layout)
+        self.fallback, self.alt = canvas.small_png(self.figure), canvas.alt_text(self.figure)
+        self.status = ipywidgets.HTML()
+        panel = ipywidgets.Box(
+            [c.panel for c in self.controls.values()], layout={"flex_flow": "row wrap", "max_width": "66em"}
+        )
+        self.widget = ipywidgets.VBox([panel, self.status, self.image])
+        self._watches = [(c, lambda change, name=name: self._moved(name)) for name, c in self.controls.items()]
+        for control, moved in self._watches:
+            control.widget.observe(moved, names=control.watched)
+        on_language_change(self._language_changed)
+        close_when_run_again(self)
+        self._before = first
+        self._draw_ahead(first)
+
+    def render(self, /, **values):
+        """PNG bytes of the picture at these values (the others as they stand); raises what the experiment raises."""
+        unknown = [name for name in values if name not in self.controls]  # a value off the grid goes to the nearest
+        if unknown:
+            raise ValueError(f"no control {unknown[0]!r}; the controls are {', '.join(self.controls)}")
+        position = tuple(c.index(values[n]) if n in values else c.position() for n, c in self.controls.items())
+        return self._frame(position, aside=False)
+
+    def close(self):
+        """Take it off the screen and let go of its widgets and pictures. `render` goes on working."""
+        if self.closed:
+            return
+        self.closed = True
+        studio.forget(self)
+        for control, moved in self._watches:
+            control.widget.unobserve(moved, names=control.watched)
+        close_widgets(self.widget, keep=[c.widget for c in self.controls.values() if not c.ours])
+        with self._bookkeeping:
+            self._cache.clear()
+
+    def _position(self):
+        return tuple(control.position() for control in self.controls.values())
+
+    def _key(self, position):
+        return (language(), position)
+
+    def _frame(self, position, aside=True):
+        """The picture at a position (an index per control), from the cache or drawn now; aside: away from its cell,
+        where what the experiment prints belongs to no output."""
+        key = self._key(position)
+        with self._bookkeeping:
+            if key in self._cache:
+                return self._cache[key]
+            elsewhere = key in self._under_way
+            done = self._under_way.setdefault(key, threading.Event())
+        if elsewhere:  # the other thread is at it; should it fail, this one finds out for itself
+            done.wait()
+            return self._frame(position, aside)
+        try:
+            start = time.monotonic()
+            values = {name: c.at(i) for (name, c), i in zip(self.controls.items(), position)}
+            with quiet() if aside else contextlib.nullcontext():
+                picture = self._surroundings.run(self._draw, values)
+            self._seconds = time.monotonic() - start
+            if key == self._key(position):
+                with self._bookkeeping:
+                    if not self.closed:
+                        self._cache[key] = picture
+                    while len(self._cache) > FRAMES_KEPT:
+                        self._cache.popitem(last=False)
+                return picture
+        finally:
+            self._under_way.pop(key).set()
+        return self._frame(position, aside)  # the language changed meanwhile: those were its words, not the key's
+
+    def _draw(self, values):
+        frame = self.experiment(**values)
+        if not isinstance(frame, pandas.DataFrame):
+            name = getattr(self.experiment, "__name__", "the experiment")
+            raise TypeError(f"{name} returned {type(frame).__name__}; explore needs a pandas DataFrame to draw")
+        with studio.drawing:
+            canvas.redraw(self.figure, self.draw, frame)
+            return canvas.png(self.figure)
+
+    def _moved(self, name):
+        if self.closed or self.controls[name].renaming:
+            return
+        with self._showing:
+            position = self._wanted = self._position()
+            axis = list(self.controls).index(name)
+            direction = 1 if position[axis] >= self._before[axis] else -1
+            self._moved_last, self._before = (axis, direction), position
+        self._go(position)
+        self._draw_ahead(position)
+
+    def _go(self, position):
+        """Show the picture of a position: now if it is there, else when the studio has drawn it."""
+        with self._showing:
+            picture = self._cache.get(self._key(position))
+            if picture is not None:
+                self._show(position, picture)
+                studio.cancel(self)
+            elif not _in_colab():
+                studio.request(self, position)
+        if picture is None and _in_colab():  # not while holding `_showing`
+            with studio.waited_for():
+                self._work(position)
+
+    def _draw_ahead(self, position):
+        """Plan the neighbours: soon those along the control moved last (at first, the first one), later the others."""
+        if not self.controls or self.closed:
+            return
+        main, direction = self._moved_last or (0, 1)
+        near = AHEAD[: max(2, int(AHEAD_SECONDS / max(self._seconds, 1e-3)))]
+        soon = [(main, direction * offset) for offset in near]
+        later = [(axis, offset) for axis in range(len(self.controls)) if axis != main for offset in (1, -1)]
+        counts = [control.count for control in self.controls.values()]
+
+        def missing(steps):
+            for axis, offset in steps:
+                index = position[axis] + offset
+                neighbour = (*position[:axis], index, *position[axis + 1 :])
+                if 0 <= index < counts[axis] and self._key(neighbour) not in self._cache:
+                    yield neighbour
+
+        studio.plan(self, [*missing(soon)], [*missing(later)])
+
+    def _show(self, position, picture):
+        with self._showing:
+            if position != self._wanted and self._key(self._wanted) in self._cache:
+                return  # the wanted picture is there already
+            self.image.value = picture
+            if position == self._wanted and self.status.value:
+                self.status.value = ""
+
+    def _work(self, position):
+        """Draw a position that someone waits for; an exception becomes text under the sliders."""
+        with self._busy(position):
+            try:
+                picture, error = self._frame(position), None
+            except (Exception, SystemExit, KeyboardInterrupt) as raised:
+                error = raised
+        if error is None:
+            self._show(position, picture)
+            return
+        values = ", ".join(f"{n} = {c.label(i)}" for (n, c), i in zip(self.controls.items(), position))
+        where = text(
+            f"在 {values} 处出错，图还是上一个位置的：", f"An error at {values}; the picture is still the last one:"
+        )
+        where = html.escape(where).replace("\n", "<br>")
+        self._say(position, f"{where}<br><code>{html.escape(f'{type(error).__name__}: {error}')}</code>", "#b00020")
+
+    @contextlib.contextmanager
+    def _busy(self, position):
+        """Say after a while that the picture is being computed. In Colab nothing can be said later: so at once, where
+        the last picture took that long."""
+        message = text("计算中 …", "computing …", between=" ")
+        if _in_colab():
+            if self._seconds > BUSY_AFTER:
+                self._say(position, message)
+            yield
+            return
+        timer = threading.Timer(BUSY_AFTER, self._say, [position, message])
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def _say(self, position, message, colour="#666666"):
+        with self._showing:
+            if position == self._wanted:
+                self.status.value = f'<span style="color:{colour}">{message}</span>'
+
+    def _language_changed(self):
+        if self.closed:
+            return
+        with self._showing:
+            for control in self.controls.values():
+                control.name_again()
+        self._go(self._wanted)
+
+    def _repr_mimebundle_(self, **kwargs):
+        return widget_bundle(None if self.closed else self.widget, self.alt, self.fallback)
+
+
+def _in_colab():
+    """In Colab what is sent after a handler's end, by a thread, does not arrive: there, pictures are drawn in the handler
+    of the move, before it ends, and threads only fill the cache."""
+    return "google.colab" in sys.modules

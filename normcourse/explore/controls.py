@@ -1,0 +1,166 @@
+"""Controls: what each parameter ranges over, as a row of positions 0 … count − 1 with a slider, a choice or a checkbox."""
+
+import inspect
+import math
+from decimal import Decimal
+from numbers import Integral, Real
+
+import ipywidgets
+
+from ..i18n import TERMS, term, text
+
+
+class Control:
+    """One slider or choice with its label and reset: a row of positions, each with a value.
+
+    A choice is known by its position and not by its value: values may be tensors or frames, or equal.
+    """
+
+    def __init__(self, name, widget, values=None, labels=None, ours=True):
+        self.name, self.widget, self.values, self.labels, self.ours = name, widget, values, labels, ours
+        self.renaming = False
+        self.watched = "value"
+        if hasattr(widget, "options"):
+            self.watched = "index"
+            if values is None:
+                self.values = [v for _, v in ipywidgets.widgets.widget_selection._make_options(widget.options)]
+            self.count = len(self.values)
+        elif isinstance(widget.value, bool):
+            self.values, self.count = [False, True], 2
+        else:
+            self.count = math.floor((widget.max - widget.min) / widget.step + 1e-9) + 1
+            self.widget.value = self.at(self.index(widget.value))  # on the grid of its steps
+        self.start = getattr(widget, self.watched)
+        widget.style.description_width, widget.layout.width = "12em", "28em"
+        self.reset = ipywidgets.Button(icon="undo", layout={"width": "2.4em", "padding": "0"})
+        self.reset.on_click(lambda _: setattr(self.widget, self.watched, self.start))
+        self.panel = ipywidgets.HBox([widget, self.reset], layout={"margin": "0 1.5em 0 0"})
+        self.name_again()
+
+    def name_again(self):
+        self.widget.description = term(self.name)
+        self.reset.tooltip = text(f"重置{TERMS.get(self.name, [self.name])[0]}", f"reset {self.name}", between=" · ")
+        if self.labels is not None:
+            index, values = self.position(), [value for _, value in self.widget.options]
+            self.renaming = True  # new options put the choice back to the first one, which is no move
+            self.widget.options = [(term(label), value) for label, value in zip(self.labels, values)]
+            self.widget.index = index
+            self.renaming = False
+
+    def position(self):
+        index = getattr(self.widget, "index", None)
+        return self.index(self.widget.value) if index is None else index
+
+    def index(self, value):
+        if self.values is not None:
+            index = _find(self.values, value)
+            if index is None:
+                raise ValueError(f"{self.name} = {value!r} is not one of {self.values}")
+            return index
+        if isinstance(self.widget, ipywidgets.FloatLogSlider):
+            value = math.log(value, self.widget.base)
+        return min(max(round((value - self.widget.min) / self.widget.step), 0), self.count - 1)
+
+    def at(self, index):
+        if self.values is not None:
+            return self.values[index]
+        if isinstance(self.widget, ipywidgets.FloatLogSlider):
+            return self.widget.base ** (self.widget.min + index * self.widget.step)
+        value = _exact(self.widget.min) + index * _exact(
+            self.widget.step
+        )  # 0.2 + 3 × 0.1 is 0.5, not 0.5000000000000001
+        return int(value) if isinstance(self.widget.value, int) else float(value)
+
+    def label(self, index):
+        return self.labels[index] if self.labels is not None else f"{self.at(index)}"
+
+
+def controls_of(experiment, ranges):
+    """The controls {name: Control} for an experiment, see `explore`."""
+    parameters = inspect.signature(experiment).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    missing = [n for n, p in parameters.items() if p.default is p.empty and n not in ranges and p.kind not in (2, 4)]
+    if missing:
+        raise ValueError(f"the experiment needs {missing[0]!r}, but no control gives it: add {missing[0]}=(min, max)")
+    controls = {}
+    for name, choice in ranges.items():
+        if name not in parameters and not open_ended:
+            raise ValueError(f"the experiment has no parameter {name!r}; it has {', '.join(parameters) or 'none'}")
+        default = parameters[name].default if name in parameters else inspect.Parameter.empty
+        controls[name] = _control(name, choice, None if default is inspect.Parameter.empty else default)
+    return controls
+
+
+def _control(name, choice, default):
+    if isinstance(choice, ipywidgets.ValueWidget):
+        if not (hasattr(choice, "step") or hasattr(choice, "options") or isinstance(choice.value, bool)):
+            raise TypeError(f"{name} is a {type(choice).__name__}; explore takes sliders, choices and checkboxes")
+        return Control(name, choice, ours=False)
+    if isinstance(choice, bool):
+        return Control(name, ipywidgets.Checkbox(value=choice if default is None else default))
+    if isinstance(choice, tuple):
+        return _slider(name, choice, default)
+    if isinstance(choice, (list, dict)):
+        return _choice(name, choice, default)
+    raise TypeError(
+        f"{name} is {choice!r}; a control is (min, max), (min, max, step), a list, a dict, True, False or a widget"
+    )
+
+
+def _slider(name, choice, default):
+    if len(choice) not in (2, 3) or any(isinstance(c, bool) or not isinstance(c, Real) for c in choice):
+        raise TypeError(f"{name} is {choice!r}; a range is (min, max) or (min, max, step), all numbers")
+    whole = all(isinstance(c, Integral) for c in choice) and (default is None or isinstance(default, Integral))
+    kind = int if whole else float  # a float default makes a slider of floats
+    low, high, *step = map(kind, choice)
+    step = step[0] if step else 1 if whole else float((_exact(high) - _exact(low)) / 100)
+    if not low < high or not 0 < step <= high - low:
+        raise ValueError(f"{name} is {choice!r}, an empty range; expected min < max and 0 < step <= max - min")
+    if default is None:
+        default = low + (high - low) / step // 2 * step
+    if not low <= default <= high:
+        raise ValueError(f"{name} starts at {default}, outside its range {choice!r}")
+    slider, readout = ipywidgets.IntSlider, {}
+    if not whole:
+        digits = len(f"{step:.4g}".partition(".")[2])
+        slider, readout = ipywidgets.FloatSlider, {"readout_format": f".{max(1, min(4, digits))}f"}
+        if step < 1e-4:
+            readout = {"readout_format": ".4g"}
+    return Control(name, slider(value=kind(default), min=low, max=high, step=step, **readout))
+
+
+def _choice(name, choice, default):
+    labels = [*map(str, choice)]
+    values = [*(choice.values() if isinstance(choice, dict) else choice)]
+    if not values:
+        raise ValueError(f"{name} is {choice!r}, an empty choice; give at least one value")
+    start = 0 if default is None else _find(values, default)
+    if start is None:
+        raise ValueError(f"{name} starts at {default!r}, which is not one of its choices {labels}")
+    # the widget compares values: where they cannot be told apart by ==, it gets their positions instead
+    shown = values if _told_apart(values) else range(len(values))
+    options = [(term(label), value) for label, value in zip(labels, shown)]
+    return Control(name, ipywidgets.Dropdown(options=options, index=start), values, labels)
+
+
+def _exact(number):
+    """The decimal number that a float is written as."""
+    return Decimal(str(number))
+
+
+def _same(a, b):
+    """Whether a == b, where that is an answer: for tensors and frames it is one per entry, or an error."""
+    try:
+        return bool(a == b)
+    except Exception:
+        return False
+
+
+def _find(values, value):
+    """The position of a value among the values, the very object before its equals; None if it is not there."""
+    found = [i for i, v in enumerate(values) if v is value] or [i for i, v in enumerate(values) if _same(v, value)]
+    return found[0] if found else None
+
+
+def _told_apart(values):
+    return all(_same(a, b) == (i == j) for i, a in enumerate(values) for j, b in enumerate(values))
