@@ -159,6 +159,31 @@ def test_in_colab(name, place, tmp_path):
         page.close()
 
 
+def test_a_picture_that_comes_too_late_would_be_seen(place, tmp_path):
+    """Without a module google.colab a picture not drawn ahead is sent by a thread, after the handler's end."""
+    folder, fake = place
+    page = Page(tmp_path, fake)
+    code = """
+import time
+import pandas
+from normcourse.explore import explore
+
+def slow(far=0):
+    time.sleep(0.5)
+    return pandas.DataFrame({"y": [far]})
+
+explore(slow, lambda frame, ax: ax.plot(frame["y"]), far=(0, 1000))
+"""
+    try:
+        page.run(code)
+        ((image, (control,)),) = page.explorers()
+        page.later(PAUSE)
+        messages = page.send(control, {"method": "update", "state": {"value": 700}, "buffer_paths": []})
+        assert pictures(messages, image) == 0 and pictures(page.later(3 * PAUSE), image) == 1
+    finally:
+        page.close()
+
+
 def test_the_course_came_from_the_wheel_and_torch_was_left_alone():
     run = [sys.executable, "-m", "pip", "install", "--no-index", "--dry-run", "--no-deps", f"normcourse=={version()}"]
     said = subprocess.run(run, capture_output=True, text=True, check=True, cwd=Path.home()).stdout
