@@ -1,7 +1,8 @@
 """NormCourse: normalisation and residual connections, measured in front of you.
 
-    norms      layer_norm, rms_norm, batch_norm and their derivatives by hand
+    norms      layer_norm, rms_norm, dynamic_tanh, batch_norm and their derivatives by hand
     residual   one class per wiring of sublayer, norm and skip
+    registry   what both carry: name, title in two languages, look
     models     deep stacks and a small Transformer
     theory     the closed forms that are drawn over the measurements
     measure    probes: gradients, variances, Jacobian spectra as tidy DataFrames
@@ -35,6 +36,7 @@ __all__ = [
     "norms",
     "plots",
     "record",
+    "registry",
     "residual",
     "theory",
     "train",

@@ -11,6 +11,7 @@ import base64
 import io
 import itertools
 import math
+from collections import ChainMap
 
 import matplotlib
 import numpy as np
@@ -20,6 +21,9 @@ from matplotlib.figure import Figure
 
 from .data import FONT
 from .i18n import text
+from .norms import NORMS
+from .registry import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, Look  # noqa: F401  drawings take them from here
+from .residual import PLACEMENTS
 
 font_manager.fontManager.addfont(FONT)
 matplotlib.rcParams.update(
@@ -50,24 +54,11 @@ matplotlib.rcParams.update(
     }
 )
 
-# Okabe & Ito (2008), safe for colour-blind readers; one colour, marker and dash per placement throughout the course.
-BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, GREY = (
-    "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#888888",
-)  # fmt: skip
-STYLES = {
-    "plain": (VERMILLION, "o", "-"),
-    "residual": (GREEN, "s", "-"),
-    "highway": (PURPLE, "^", "-"),
-    "post_norm": (ORANGE, "D", "-"),
-    "pre_norm": (BLUE, "v", "-"),
-    "res_post_norm": (SKY, "P", "--"),
-    "peri_norm": (SKY, "X", "-"),
-    "deep_norm": (ORANGE, "p", "--"),
-    "rezero": (GREEN, "<", "--"),
-    "layer_scale": (PURPLE, ">", "--"),
-    "scaled_pre_norm": (BLUE, "h", "--"),
-    "hyper_connection": (GREY, "*", "-"),
-}
+# One colour, marker and dash per wiring and per norm throughout the course.
+STYLES = ChainMap(PLACEMENTS.each("look"), NORMS.each("look"))
+# What a curve has where a drawing says nothing else.
+LINE = {"linewidth": matplotlib.rcParams["lines.linewidth"], "markersize": matplotlib.rcParams["lines.markersize"]}
+LINE |= {"zorder": 2, "alpha": None}
 
 
 def new_figure(size=None, **subplots):
@@ -141,12 +132,16 @@ def setup(ax, x, y, xlim, ylim, yscale="linear", xscale="linear"):
 
 def curve(ax, name, x, y, label=None, placement=None, **style):
     """A measured line with markers, kept under `name`. Points outside the axes are marked at the edge they left by:
-    ▼ below (0 on a log scale), ▲ above, × where there is no number."""
+    ▼ below (0 on a log scale), ▲ above, × where there is no number.
+
+    placement: the wiring, or the norm, whose look the line has. style: of the line, goes before that look.
+    """
     x, y = np.asarray(x, float), np.asarray(y, float)
-    colour, marker, dash = STYLES.get(placement, (BLUE, "o", "-"))
-    style = {"color": colour, "marker": marker, "linestyle": dash, "markevery": max(1, len(x) // 12), **style}
-    line = _keep(ax, f"curve {name}", lambda: ax.plot([], [], **style)[0])
-    line.set(markevery=style["markevery"], color=style["color"])
+    look = STYLES.get(placement, Look(BLUE, "o"))
+    style = {"color": look.colour, "marker": look.marker, "linestyle": look.dash} | style
+    style = {"markevery": max(1, len(x) // 12)} | LINE | style
+    line = _keep(ax, f"curve {name}", lambda: ax.plot([], [])[0])
+    line.set(**style)  # all of it: the kept line may have been another wiring's
     line.set_data(x, y)
     low, high = sorted(ax.get_ylim())
     inside = (y >= low) & (y <= high)
@@ -154,6 +149,7 @@ def curve(ax, name, x, y, label=None, placement=None, **style):
         if where.any():
             edge = {"color": style["color"], "transform": ax.get_xaxis_transform(), "clip_on": False}
             mark = _keep(ax, f"curve {name} {marker}", lambda m=marker, e=edge: ax.plot([], [], m, **e)[0])
+            mark.set_color(style["color"])
             mark.set_data(x[where], np.full(where.sum(), height))
             mark.set_markevery(max(1, where.sum() // 12))
     if label and inside.any():

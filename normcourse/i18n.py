@@ -2,6 +2,10 @@
 
 import os
 import weakref
+from collections import ChainMap
+
+from .norms import NORMS
+from .residual import PLACEMENTS
 
 LANGUAGES = {"zh": "中文", "en": "English", "both": "并排 Side by side"}
 
@@ -42,8 +46,8 @@ GLOSSARY = {
     "weight": "权重",
 }
 
-# What controls and their values are called: name in code -> (中文, English).
-TERMS = {
+# What controls and their values are called: name in code -> (中文, English); `TERMS` adds the wirings and norms.
+WORDS = {
     "activation": ("激活函数", "activation"),
     "bias": ("偏置 b", "bias b"),
     "branch": ("分支", "branch"),
@@ -65,18 +69,6 @@ TERMS = {
     "relu": ("ReLU", "ReLU"),
     "tanh": ("tanh", "tanh"),
     "gelu": ("GELU", "GELU"),
-    "plain": ("普通", "plain"),
-    "residual": ("残差", "residual"),
-    "highway": ("高速", "highway"),
-    "post_norm": ("后置归一化", "Post-Norm"),
-    "pre_norm": ("前置归一化", "Pre-Norm"),
-    "res_post_norm": ("残差后归一化", "Res-Post-Norm"),
-    "peri_norm": ("双侧归一化", "Peri-Norm"),
-    "deep_norm": ("DeepNorm", "DeepNorm"),
-    "rezero": ("ReZero", "ReZero"),
-    "layer_scale": ("LayerScale", "LayerScale"),
-    "scaled_pre_norm": ("前置归一化/√l", "Pre-Norm/√l"),
-    "hyper_connection": ("超连接", "hyper-connection"),
     "angle": ("夹角", "angle"),
     "axis": ("纵轴", "y axis"),
     "azimuth": ("方位角", "azimuth"),
@@ -109,13 +101,9 @@ TERMS = {
     "trained_as": ("原来的接法", "trained as"),
     "warmup": ("预热步数", "warm-up steps"),
     "weight_decay": ("权重衰减", "decay"),
-    "batch_norm": ("批归一化", "BatchNorm"),
     "group_norm": ("组归一化（2 组）", "GroupNorm (2 groups)"),
     "instance_norm": ("实例归一化", "InstanceNorm"),
-    "layer_norm": ("层归一化", "LayerNorm"),
-    "rms_norm": ("RMSNorm", "RMSNorm"),
     "sequence_and_feature": ("层归一化，选错了轴", "LayerNorm, wrong axes"),
-    "none": ("没有归一化", "no norm"),
     "normal": ("正态", "normal"),
     "outlier": ("一个离群值", "one outlier"),
     "skewed": ("偏斜", "skewed"),
@@ -133,6 +121,7 @@ TERMS = {
     "rows": ("行数", "rows"),
     "update": ("每层加上的数", "added per layer"),
 }
+TERMS = ChainMap(WORDS, PLACEMENTS.each("title"), NORMS.each("title"))
 
 _state = {"language": "both"}
 _listeners = []

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from .norms import NORMS
-from .residual import PLACEMENTS, find
+from .registry import find
+from .residual import PLACEMENTS
 
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "linear": nn.Identity}
 
@@ -41,8 +42,8 @@ class Stack(nn.Module):
     """What both models share: the chain of placements and the final norm that some wirings need."""
 
     def assemble(self, sublayers, hidden_size, placement, norm, dropout, branches, generator):
-        placement = find(placement, PLACEMENTS, "placement")
-        norm = find(norm or ("layer_norm" if placement.uses_norm else "none"), NORMS, "norm")
+        placement = PLACEMENTS.find(placement)
+        norm = NORMS.find(norm or ("layer_norm" if placement.uses_norm else "none"))
         self.hidden_size = hidden_size
         self.blocks = nn.ModuleList(
             placement(

@@ -1,4 +1,5 @@
-"""LayerNorm, RMSNorm and, for contrast, BatchNorm, in plain torch: each forward, then its derivative by hand.
+"""LayerNorm, RMSNorm, Dynamic Tanh and, for contrast, BatchNorm, in plain torch: each forward, then its derivative by
+hand.
 
 Notation: d is the size of the last dimension, x̂ the normalised x, rstd = 1/σ the reciprocal of what x is divided by.
 """
@@ -7,6 +8,10 @@ from numbers import Integral
 
 import torch
 from torch import nn
+
+from .registry import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, Look, Registry
+
+NORMS = Registry("norm")
 
 
 def layer_norm(x, weight=None, bias=None, eps=1e-5):
@@ -24,7 +29,7 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5):
     Raises: TypeError for integer tensors; ValueError for wrong shapes or eps <= 0.
     Source: Ba, Kiros & Hinton, "Layer Normalization" (2016), section 3.
     """
-    _check(x, eps, weight=weight, bias=bias)
+    check_arguments(x, eps, weight=weight, bias=bias)
     x_hat, _ = _standardise(x, eps)
     return _scale_and_shift(x_hat, weight, bias).to(x.dtype)
 
@@ -38,7 +43,7 @@ def layer_norm_backward(dy, x, weight=None, eps=1e-5):
     Args: dy like x (..., d); x, weight and eps as they were given to `layer_norm` (weight None counts as 1).
     Returns: dx like x; dweight and dbias of shape (d,), in the dtype of weight (of x without one).
     """
-    _check(x, eps, weight=weight, dy=dy)
+    check_arguments(x, eps, weight=weight, dy=dy)
     x_hat, rstd = _standardise(x, eps)
     g = _scale_and_shift(dy.to(x_hat.dtype), weight)
     dx = rstd * (g - g.mean(-1, keepdim=True) - x_hat * (g * x_hat).mean(-1, keepdim=True))
@@ -51,7 +56,7 @@ def rms_norm(x, weight=None, eps=1e-6):
     Arguments, result and errors are those of `layer_norm`, without the bias.
     Source: Zhang & Sennrich, "Root Mean Square Layer Normalization" (2019), equation 4.
     """
-    _check(x, eps, weight=weight)
+    check_arguments(x, eps, weight=weight)
     x_hat, _ = _divide_by_rms(x, eps)
     return _scale_and_shift(x_hat, weight).to(x.dtype)
 
@@ -61,11 +66,46 @@ def rms_norm_backward(dy, x, weight=None, eps=1e-6):
 
     With g = dy · weight:  dx = rstd · (g − x̂ · mean(g · x̂)). One direction is removed: stretching x.
     """
-    _check(x, eps, weight=weight, dy=dy)
+    check_arguments(x, eps, weight=weight, dy=dy)
     x_hat, rstd = _divide_by_rms(x, eps)
     g = _scale_and_shift(dy.to(x_hat.dtype), weight)
     dx = rstd * (g - x_hat * (g * x_hat).mean(-1, keepdim=True))
     return dx.to(x.dtype), _sum_rows(dy * x_hat, x, weight)
+
+
+def dynamic_tanh(x, alpha=0.5, weight=None, bias=None):
+    """Dynamic Tanh: y = tanh(α x) · weight + bias. It squeezes large entries, but divides by no statistic of x.
+
+    Args:
+        x: (..., d), any floating dtype. Half precision is computed in fp32.
+        alpha: α, a number or a tensor with one element.
+        weight, bias: γ and β as in `layer_norm`.
+
+    Returns: y with the shape and dtype of x.
+    Raises: TypeError for integer tensors; ValueError for wrong shapes.
+    Source: Zhu, Chen, He, LeCun & Liu, "Transformers without Normalization" (2025), section 4.
+    """
+    _check_alpha(alpha)
+    check_arguments(x, weight=weight, bias=bias)
+    return _scale_and_shift(torch.tanh(alpha * _wide(x)), weight, bias).to(x.dtype)
+
+
+def dynamic_tanh_backward(dy, x, alpha=0.5, weight=None):
+    """Gradients of `dynamic_tanh` with respect to x, alpha, weight and bias, given dy = ∂loss/∂y.
+
+    With t = tanh(α x) and s = dy · weight · (1 − t²):  dx = α s,  dα = Σ x s. No direction is removed.
+
+    Args: dy like x (..., d); x, alpha and weight as they were given to `dynamic_tanh`.
+    Returns: dx like x; dalpha like alpha (a 0-d tensor in the dtype of x for a number); dweight and dbias as in
+        `layer_norm_backward`.
+    """
+    _check_alpha(alpha)
+    check_arguments(x, weight=weight, dy=dy)
+    t = torch.tanh(alpha * _wide(x))
+    s = _scale_and_shift(dy.to(t.dtype), weight) * (1 - t.square())
+    dalpha = (s * x).sum()
+    dalpha = dalpha.to(alpha.dtype).view_as(alpha) if isinstance(alpha, torch.Tensor) else dalpha.to(x.dtype)
+    return (alpha * s).to(x.dtype), dalpha, _sum_rows(dy * t, x, weight), _sum_rows(dy.to(t.dtype), x, weight)
 
 
 def batch_norm(x, weight=None, bias=None, eps=1e-5):
@@ -75,15 +115,19 @@ def batch_norm(x, weight=None, bias=None, eps=1e-5):
     errors are those of `layer_norm`. With a single row every feature equals its own mean and y is bias.
     Source: Ioffe & Szegedy, "Batch Normalization" (2015), algorithm 1.
     """
-    _check(x, eps, weight=weight, bias=bias)
+    check_arguments(x, eps, weight=weight, bias=bias)
     rows = _wide(x).flatten(0, -2) if x.dim() > 1 else _wide(x)[None]
     centred = rows - rows.mean(0)
     x_hat = centred * torch.rsqrt(centred.square().mean(0) + eps)
     return _scale_and_shift(x_hat.view(x.shape), weight, bias).to(x.dtype)
 
 
+@NORMS.register
 class LayerNorm(nn.Module):
     """`layer_norm` as a module; its state dict is the one of `torch.nn.LayerNorm(hidden_size)`."""
+
+    name, title, look = "layer_norm", ("层归一化", "LayerNorm"), Look(BLUE, "o")
+    formula = "(x − mean) / √(var + ε) · γ + β"
 
     def __init__(self, hidden_size, eps=1e-5, elementwise_affine=True, bias=True):
         super().__init__()
@@ -99,8 +143,12 @@ class LayerNorm(nn.Module):
         return f"{self.hidden_size}, eps={self.eps}, elementwise_affine={self.weight is not None}"
 
 
+@NORMS.register
 class RMSNorm(nn.Module):
     """`rms_norm` as a module; its state dict is the one of `torch.nn.RMSNorm(hidden_size)`."""
+
+    name, title, look = "rms_norm", ("RMSNorm", "RMSNorm"), Look(ORANGE, "s")
+    formula = "x / √(mean(x²) + ε) · γ"
 
     def __init__(self, hidden_size, eps=1e-6, elementwise_affine=True):
         super().__init__()
@@ -114,12 +162,16 @@ class RMSNorm(nn.Module):
     extra_repr = LayerNorm.extra_repr
 
 
+@NORMS.register
 class BatchNorm(nn.Module):
     """`batch_norm` as a module, features last; state dict and momentum are those of `torch.nn.BatchNorm1d`.
 
     In training it uses the statistics of the batch and keeps a running average of them; in evaluation it uses the
     average.
     """
+
+    name, title, look = "batch_norm", ("批归一化", "BatchNorm"), Look(GREEN, "D", "--")
+    formula = "(x − mean) / √(var + ε) · γ + β, over the batch"
 
     def __init__(self, hidden_size, eps=1e-5, elementwise_affine=True, momentum=0.1):
         super().__init__()
@@ -132,7 +184,7 @@ class BatchNorm(nn.Module):
 
     def forward(self, x):
         _check_width(x, self.hidden_size, self)
-        _check(x, self.eps)
+        check_arguments(x, self.eps)
         if not self.training:
             x_hat = (_wide(x) - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
             return _scale_and_shift(x_hat, self.weight, self.bias).to(x.dtype)
@@ -147,7 +199,37 @@ class BatchNorm(nn.Module):
     extra_repr = LayerNorm.extra_repr
 
 
-NORMS = {"layer_norm": LayerNorm, "rms_norm": RMSNorm, "batch_norm": BatchNorm, "none": nn.Identity}
+@NORMS.register
+class DyT(nn.Module):
+    """`dynamic_tanh` as a module; its state dict is the one of the paper's code: alpha (1,), weight and bias.
+
+    Args: alpha: the initial value of the learned α.
+    """
+
+    name, title, look = "dyt", ("DyT", "DyT"), Look(PURPLE, "v", "--")
+    formula = "tanh(α·x) · γ + β"
+
+    def __init__(self, hidden_size, alpha=0.5, elementwise_affine=True):
+        super().__init__()
+        self.hidden_size = _check_size(hidden_size)
+        self.alpha = nn.Parameter(torch.full((1,), float(alpha)))
+        self.weight = nn.Parameter(torch.ones(hidden_size)) if elementwise_affine else None
+        self.bias = nn.Parameter(torch.zeros(hidden_size)) if elementwise_affine else None
+
+    def forward(self, x):
+        _check_width(x, self.hidden_size, self)
+        return dynamic_tanh(x, self.alpha, self.weight, self.bias)
+
+    def extra_repr(self):
+        return f"{self.hidden_size}, elementwise_affine={self.weight is not None}"
+
+
+@NORMS.register
+class NoNorm(nn.Identity):
+    """x as it is, in the place of a norm. As `nn.Identity` it takes any arguments and has no parameters."""
+
+    name, title, look = "none", ("没有归一化", "no norm"), Look(VERMILLION, "^")
+    formula = "x"
 
 
 def _standardise(x, eps):
@@ -175,7 +257,9 @@ def _sum_rows(terms, x, weight):
     return terms.reshape(-1, terms.shape[-1]).sum(0).to(x.dtype if weight is None else weight.dtype)
 
 
-def _check(x, eps, dy=None, **parameters):
+def check_arguments(x, eps=1.0, dy=None, **parameters):
+    """Raises TypeError or ValueError, in words, for what no norm can work with: an x that is no floating tensor
+    (..., d), an eps that is not > 0, a parameter not of shape (d,), a dy not like x."""
     if not x.is_floating_point():
         raise TypeError(f"x has dtype {x.dtype}; a norm needs a floating dtype: convert with x.float()")
     if x.dim() == 0:
@@ -192,6 +276,11 @@ def _check(x, eps, dy=None, **parameters):
     for name, parameter in parameters.items():
         if parameter is not None and parameter.shape != x.shape[-1:]:
             raise ValueError(f"{name} has shape {tuple(parameter.shape)}, but the last dimension of x is {x.shape[-1]}")
+
+
+def _check_alpha(alpha):
+    if isinstance(alpha, torch.Tensor) and alpha.numel() != 1:
+        raise ValueError(f"alpha has shape {tuple(alpha.shape)}; expected a number or a tensor with one element")
 
 
 def _check_size(hidden_size):

@@ -9,6 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from .norms import NORMS, LayerNorm
+from .registry import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, Look, Registry
+
+PLACEMENTS = Registry("placement")
 
 
 class Placement(nn.Module):
@@ -28,9 +31,11 @@ class Placement(nn.Module):
     Raises: ValueError where one of them is out of range, or f or x does not fit hidden_size.
     """
 
-    formula = ""
+    formula = ""  # for display; what a program needs to know stands in the next four
     uses_norm = True
     final_norm = False  # a stack of these ends in a norm: the stream itself is never normalised
+    additive = False  # x + …: what comes in goes out unchanged, with something added
+    reads_normalised = False  # the branch reads a state that a norm has given its variance
 
     def __init__(
         self, hidden_size, sublayer, norm=LayerNorm, dropout=0.0, depth=1, index=0, *, branches=1, generator=None
@@ -41,7 +46,7 @@ class Placement(nn.Module):
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is {dropout}; it is a probability, 0 <= dropout < 1")
         self.hidden_size, self.depth, self.index, self.branches = hidden_size, depth, index, branches
-        self.new_norm = find(norm, NORMS, "norm")
+        self.new_norm = NORMS.find(norm)
         self.sublayer, self.dropout = sublayer, dropout
         if self.uses_norm:
             self.norm = self.new_norm(hidden_size)
@@ -70,9 +75,11 @@ class Placement(nn.Module):
         return f"{self.formula}, index={self.index}, depth={self.depth}"
 
 
+@PLACEMENTS.register
 class Plain(Placement):
     """No skip at all: what deep networks were before 2015."""
 
+    name, title, look = "plain", ("普通", "plain"), Look(VERMILLION, "o")
     formula = "f(x)"
     uses_norm = False
 
@@ -80,22 +87,27 @@ class Plain(Placement):
         return self.branch(x)
 
 
+@PLACEMENTS.register
 class Residual(Placement):
     """He et al., "Identity Mappings in Deep Residual Networks" (2016), equation 3, without any norm."""
 
+    name, title, look = "residual", ("残差", "residual"), Look(GREEN, "s")
     formula = "x + f(x)"
     uses_norm = False
+    additive = True
 
     def forward(self, x):
         return x + self.branch(x)
 
 
+@PLACEMENTS.register
 class Highway(Placement):
     """A learned gate T = sigmoid(W x + b) chooses between f(x) and x; b starts at −2, so the gate starts mostly shut.
 
     Srivastava, Greff & Schmidhuber, "Highway Networks" (2015), equation 3 and section 2.2.
     """
 
+    name, title, look = "highway", ("高速", "highway"), Look(PURPLE, "^")
     formula = "T(x)·f(x) + (1 − T(x))·x"
     uses_norm = False
 
@@ -109,40 +121,54 @@ class Highway(Placement):
         return gate * self.branch(x) + (1 - gate) * x
 
 
+@PLACEMENTS.register
 class PostNorm(Placement):
     """The wiring of the first Transformer and of BERT. Vaswani et al., "Attention Is All You Need" (2017), 3.1."""
 
+    name, title, look = "post_norm", ("后置归一化", "Post-Norm"), Look(ORANGE, "D")
     formula = "norm(x + f(x))"
+    reads_normalised = True
 
     def forward(self, x):
         return self.norm(x + self.branch(x))
 
 
+@PLACEMENTS.register
 class PreNorm(Placement):
     """The wiring of GPT-2 and most models since. Xiong et al., "On Layer Normalization in the Transformer" (2020)."""
 
+    name, title, look = "pre_norm", ("前置归一化", "Pre-Norm"), Look(BLUE, "v")
     formula = "x + f(norm(x))"
     final_norm = True
+    additive = True
+    reads_normalised = True
 
     def forward(self, x):
         return x + self.branch(self.norm(x))
 
 
+@PLACEMENTS.register
 class ResPostNorm(Placement):
     """The branch is normalised on its way out. Liu et al., "Swin Transformer V2" (2022), section 3.2."""
 
+    name, title, look = "res_post_norm", ("残差后归一化", "Res-Post-Norm"), Look(SKY, "P", "--")
     formula = "x + norm(f(x))"
     final_norm = True
+    additive = True
 
     def forward(self, x):
         return x + self.norm(self.branch(x))
 
 
+@PLACEMENTS.register
 class PeriNorm(Placement):
     """A norm on both sides of the branch, as in Gemma 2. Kim et al., "Peri-LN" (2025), section 3."""
 
+    name, title, look = "peri_norm", ("双侧归一化", "Peri-Norm"), Look(SKY, "X")
     formula = "x + norm(f(norm(x)))"
     final_norm = True
+    additive = True
+    reads_normalised = True
 
     def __init__(self, hidden_size, *args, **kwargs):
         super().__init__(hidden_size, *args, **kwargs)
@@ -152,6 +178,7 @@ class PeriNorm(Placement):
         return x + self.norm_out(self.branch(self.norm(x)))
 
 
+@PLACEMENTS.register
 class DeepNorm(Placement):
     """Post-Norm with a weighted skip: α = (2N)^¼, and the branch's weights start smaller by β = (8N)^−¼.
 
@@ -159,25 +186,35 @@ class DeepNorm(Placement):
     Wang et al., "DeepNet: Scaling Transformers to 1,000 Layers" (2022), figure 2 (encoder-only or decoder-only).
     """
 
+    name, title, look = "deep_norm", ("DeepNorm", "DeepNorm"), Look(ORANGE, "p", "--")
     formula = "norm(α·x + f(x))"
+    reads_normalised = True
+
+    @staticmethod
+    def constants(depth):
+        """α and β of a stack of `depth` branches."""
+        return depth**0.25, (4 * depth) ** -0.25
 
     @property
     def alpha(self):
-        return self.depth**0.25
+        return self.constants(self.depth)[0]
 
     @property
     def branch_gain(self):
-        return (4 * self.depth) ** -0.25
+        return self.constants(self.depth)[1]
 
     def forward(self, x):
         return self.norm(self.alpha * x + self.branch(x))
 
 
+@PLACEMENTS.register
 class ReZero(Placement):
     """One learned number per branch, starting at 0. Bachlechner et al., "ReZero is All You Need" (2020)."""
 
+    name, title, look = "rezero", ("ReZero", "ReZero"), Look(GREEN, "<", "--")
     formula = "x + α·f(x)"
     uses_norm = False
+    additive = True
 
     def __init__(self, hidden_size, *args, **kwargs):
         super().__init__(hidden_size, *args, **kwargs)
@@ -187,39 +224,51 @@ class ReZero(Placement):
         return x + self.alpha * self.branch(x)
 
 
+@PLACEMENTS.register
 class LayerScale(Placement):
     """Pre-Norm with one learned factor per feature: 0.1 up to 18 layers, 1e-5 up to 24, 1e-6 beyond.
 
     Touvron et al., "Going Deeper with Image Transformers" (2021), equation 4 and section 2.
     """
 
+    name, title, look = "layer_scale", ("LayerScale", "LayerScale"), Look(PURPLE, ">", "--")
     formula = "x + λ ⊙ f(norm(x))"
     final_norm = True
+    additive = True
+    reads_normalised = True
 
     def __init__(self, hidden_size, *args, **kwargs):
         super().__init__(hidden_size, *args, **kwargs)
-        layers = self.depth / self.branches
-        initial = 0.1 if layers <= 18 else 1e-5 if layers <= 24 else 1e-6
-        self.scale = nn.Parameter(torch.full((hidden_size,), initial))
+        self.scale = nn.Parameter(torch.full((hidden_size,), self.initial(self.depth / self.branches)))
+
+    @staticmethod
+    def initial(layers):
+        """λ at the start, in a stack of so many layers."""
+        return 0.1 if layers <= 18 else 1e-5 if layers <= 24 else 1e-6
 
     def forward(self, x):
         return x + self.scale * self.branch(self.norm(x))
 
 
+@PLACEMENTS.register
 class ScaledPreNorm(Placement):
     """Pre-Norm whose norm is divided by √layer, layers counted from 1, so that deep branches add less.
 
     Sun et al., "The Curse of Depth in Large Language Models" (2025): LayerNorm Scaling.
     """
 
+    name, title, look = "scaled_pre_norm", ("前置归一化/√l", "Pre-Norm/√l"), Look(BLUE, "h", "--")
     formula = "x + f(norm(x)/√l)"
     final_norm = True
+    additive = True
+    reads_normalised = True
 
     def forward(self, x):
         layer = self.index // self.branches + 1
         return x + self.branch(self.norm(x) / layer**0.5)
 
 
+@PLACEMENTS.register
 class HyperConnection(Placement):
     """n copies of the stream; each branch reads a mixture of them, and they are mixed among themselves.
 
@@ -230,8 +279,10 @@ class HyperConnection(Placement):
     Args: streams: n. dynamic: let the mixing depend on the input. Otherwise as `Placement`.
     """
 
+    name, title, look = "hyper_connection", ("超连接", "hyper-connection"), Look(GREY, "*")
     formula = "B·f(norm(Aₘ·H)) + Aᵣ·H"
     final_norm = True
+    reads_normalised = True
 
     def __init__(self, hidden_size, *args, streams=4, dynamic=True, **kwargs):
         super().__init__(hidden_size, *args, **kwargs)
@@ -264,32 +315,3 @@ class HyperConnection(Placement):
         y = self.branch(self.norm(mixed[..., 0, :]))
         streams = write.unsqueeze(-1) * y.unsqueeze(-2) + mixed[..., 1:, :]
         return streams.sum(-2) if self.index == self.depth - 1 else streams
-
-
-PLACEMENTS = {
-    "plain": Plain,
-    "residual": Residual,
-    "highway": Highway,
-    "post_norm": PostNorm,
-    "pre_norm": PreNorm,
-    "res_post_norm": ResPostNorm,
-    "peri_norm": PeriNorm,
-    "deep_norm": DeepNorm,
-    "rezero": ReZero,
-    "layer_scale": LayerScale,
-    "scaled_pre_norm": ScaledPreNorm,
-    "hyper_connection": HyperConnection,
-}
-
-
-def find(choice, known, kind):
-    """`choice` itself if it is callable, else `known[choice]`; a ValueError lists the known names."""
-    if isinstance(choice, nn.Module):
-        raise TypeError(
-            f"{kind} is a module, {type(choice).__name__}(…); give its class or its name: {', '.join(known)}"
-        )
-    if callable(choice):
-        return choice
-    if choice not in known:
-        raise ValueError(f"unknown {kind} {choice!r}; known are {', '.join(known)}")
-    return known[choice]

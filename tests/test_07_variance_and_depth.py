@@ -345,8 +345,8 @@ def test_without_its_final_norm_a_pre_norm_transformers_logits_grow_like_the_roo
         (lambda: layer_swaps(small_transformer(), len, branches=0), "branches is 0"),
         (lambda: readouts(deep_mlp(2, 8), torch.ones(1, 8), torch.zeros(1)), "DeepMLP has no head"),
         (lambda: merged_from(deep_mlp(3, 8, "pre_norm"), 4).__enter__(), "start is 4; expected a layer, 1 … 3"),
-        (lambda: theory.stale_branches("residual", 3), "no closed form for placement 'residual'; known are pre_norm"),
-        (lambda: theory.merged("peri_norm", 3, 1), "known are pre_norm, post_norm"),
+        (lambda: theory.stale_branches("residual", 3), "no closed form for placement 'residual'; known are post_norm"),
+        (lambda: theory.merged("peri_norm", 3, 1), "known are post_norm, pre_norm"),
         (lambda: theory.updates("hyper_connection", 3), "no closed form for placement 'hyper_connection'"),
     ],
 )

@@ -1,5 +1,6 @@
 """The norms against fp64, torch's own operators and finite differences."""
 
+import functools
 import itertools
 
 import pytest
@@ -12,9 +13,12 @@ from torch.testing._internal.common_methods_invocations import op_db
 from normcourse.norms import (
     NORMS,
     BatchNorm,
+    DyT,
     LayerNorm,
     RMSNorm,
     batch_norm,
+    dynamic_tanh,
+    dynamic_tanh_backward,
     layer_norm,
     layer_norm_backward,
     rms_norm,
@@ -141,12 +145,13 @@ def test_backward_by_hand_is_as_exact_as_torchs_own_in_low_precision(dtype):
         assert error <= 2 * yardstick + 1e-6, f"{name}: off by {error}, torch's own by {yardstick}"
 
 
-@pytest.mark.parametrize("function", [layer_norm, rms_norm, batch_norm])
+@pytest.mark.parametrize("function", [layer_norm, rms_norm, batch_norm, dynamic_tanh])
 def test_first_and_second_derivatives_are_right(function):
     generator = torch.Generator().manual_seed(3)
     x, weight = (torch.randn(*s, generator=generator, dtype=torch.float64, requires_grad=True) for s in ((4, 5), (5,)))
-    assert gradcheck(lambda x, w: function(x, w, eps=0.1), (x, weight))
-    assert gradgradcheck(lambda x, w: function(x, w, eps=0.1), (x, weight))
+    settings = {} if function is dynamic_tanh else {"eps": 0.1}
+    assert gradcheck(lambda x, w: function(x, weight=w, **settings), (x, weight))
+    assert gradgradcheck(lambda x, w: function(x, weight=w, **settings), (x, weight))
 
 
 def test_second_derivatives_equal_those_of_torchs_own_layer_norm():
@@ -171,6 +176,81 @@ def test_batch_norm_agrees_with_torch_in_training(dtype):
     torch.testing.assert_close(
         batch_norm(x, weight, bias).double().flatten(0, 1), expected, rtol=tolerance, atol=tolerance
     )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 3, 11), (2, 0, 5)])
+@pytest.mark.parametrize("affine", [True, False])
+def test_dynamic_tanh_agrees_with_its_definition_in_fp64(shape, dtype, affine):
+    """The value in fp64 by exponentials; half precision is rounded once, at the end."""
+    generator = torch.Generator().manual_seed(6)
+    x = (3 * torch.randn(shape, generator=generator)).to(dtype)
+    weight, bias = ((torch.randn(shape[-1], generator=generator)).to(dtype) if affine else None for _ in range(2))
+    y = dynamic_tanh(x, 0.7, weight, bias)
+    grown = torch.exp(1.4 * x.double())
+    expected = (grown - 1) / (grown + 1)
+    if affine:
+        expected = expected * weight.double() + bias.double()
+    assert y.shape == x.shape and y.dtype == dtype
+    rounding = 0.0 if dtype in (torch.float64, torch.float32) else torch.finfo(dtype).eps
+    unit = 1e-13 if dtype == torch.float64 else 2e-6
+    torch.testing.assert_close(y.double(), expected, rtol=unit + rounding, atol=unit)
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 5), (2, 3, 11), (4, 1)])
+@pytest.mark.parametrize("affine", [True, False])
+def test_backward_of_dynamic_tanh_by_hand_equals_autograd(shape, affine):
+    generator = torch.Generator().manual_seed(7)
+    draw = functools.partial(torch.randn, generator=generator, dtype=torch.float64, requires_grad=True)
+    x, dy, alpha, bias = draw(*shape), draw(*shape).detach(), draw(1), draw(shape[-1])
+    weight = draw(shape[-1]) if affine else None
+    parameters = [alpha, *([weight] if affine else []), bias]
+    expected = torch.autograd.grad(dynamic_tanh(x, alpha, weight, bias), [x, *parameters], dy)
+    found = dynamic_tanh_backward(dy, x.detach(), alpha.detach(), weight.detach() if affine else None)
+    found = [gradient for name, gradient in zip(("x", "alpha", "weight", "bias"), found) if affine or name != "weight"]
+    for mine, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, wanted, rtol=1e-10, atol=1e-10)
+    assert dynamic_tanh_backward(dy, x.detach(), 0.5)[1].shape == ()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_backward_of_dynamic_tanh_in_half_precision_is_rounded_once(dtype):
+    generator = torch.Generator().manual_seed(8)
+    x, dy, weight = (torch.randn(*s, generator=generator).to(dtype) for s in ((64, 96), (64, 96), (96,)))
+    alpha = torch.full((1,), 0.5, dtype=dtype)
+    exact = dynamic_tanh_backward(dy.double(), x.double(), alpha.double(), weight.double())
+    for mine, truth in zip(dynamic_tanh_backward(dy, x, alpha, weight), exact):
+        assert mine.dtype == dtype
+        eps = torch.finfo(dtype).eps
+        torch.testing.assert_close(mine.double(), truth, rtol=eps, atol=1e-4)
+
+
+def test_dynamic_tanh_is_a_module_with_the_parameters_of_its_paper():
+    module = DyT(6)
+    assert {name: tuple(p.shape) for name, p in module.named_parameters()} == {
+        "alpha": (1,),
+        "weight": (6,),
+        "bias": (6,),
+    }
+    assert module.alpha.item() == 0.5 and set(module.weight.tolist()) == {1.0} and set(module.bias.tolist()) == {0.0}
+    x = torch.randn(3, 6)
+    torch.testing.assert_close(module(x), torch.tanh(x / 2))
+    assert [name for name, _ in DyT(6, alpha=0.8, elementwise_affine=False).named_parameters()] == ["alpha"]
+    with pytest.raises(ValueError, match=r"alpha has shape \(2,\); expected a number or a tensor with one element"):
+        dynamic_tanh(x, torch.ones(2))
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_every_norm_is_a_module_that_keeps_shape_and_dtype_and_has_a_finite_gradient(name):
+    module = NORMS[name](8).double()
+    x = torch.randn(5, 3, 8, generator=torch.Generator().manual_seed(9), dtype=torch.float64, requires_grad=True)
+    y = module(x)
+    (y * torch.randn(5, 3, 8, generator=torch.Generator().manual_seed(10))).sum().backward()
+    assert y.shape == x.shape and y.dtype == x.dtype and torch.isfinite(x.grad).all() and x.grad.abs().max() > 0
+    assert all(torch.isfinite(parameter.grad).all() for parameter in module.parameters())
+    again = NORMS[name](8).double()
+    again.load_state_dict(module.state_dict())
+    assert torch.equal(again.eval()(x), module.eval()(x))
 
 
 def test_modules_exchange_state_dicts_with_torch_and_agree():
@@ -228,7 +308,7 @@ def test_bad_input_is_refused_with_what_was_given_and_expected(function, backwar
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [*itertools.product(["layer_norm", "rms_norm", "batch_norm"], [0, -3, 2.5, (4, 4)])]
+    ("name", "size"), [*itertools.product([name for name in NORMS if name != "none"], [0, -3, 2.5, (4, 4)])]
 )
 def test_a_module_refuses_an_impossible_size(name, size):
     with pytest.raises(ValueError, match="hidden_size"):

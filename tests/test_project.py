@@ -1,5 +1,6 @@
 """The project as a whole: imports, requirements, what the README promises."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -16,42 +17,102 @@ def test_importing_normcourse_imports_nothing_heavy():
     assert set(new) == {"normcourse"}
 
 
-@pytest.mark.parametrize("module", ["norms", "residual", "models", "measure", "theory", "train", "data"])
+@pytest.mark.parametrize("module", ["registry", "norms", "residual", "models", "measure", "theory", "train", "data"])
 def test_the_lower_modules_need_no_notebook_packages(module):
     code = f"import sys, normcourse.{module}; print(*[m.split('.')[0] for m in sys.modules])"
     new = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"matplotlib", "seaborn", "pandas", "ipywidgets", "triton", "IPython"} & set(new)
 
 
-def test_imports_point_one_way():
-    order = [
-        "norms",
-        "residual",
-        "fused",
-        "models",
-        "theory",
-        "measure",
-        "train",
-        "data",
-        "i18n",
-        "canvas",
-        "plots",
-        "explore",
-        "record",
-        "fused",
-        "check",
-        "grade",
-    ]
-    package = ROOT / "normcourse"
-    for position, module in enumerate(order):
-        for path in [package / f"{module}.py", *(package / module).glob("*.py")]:
-            if not path.exists():
-                continue
-            dots = r"\." if path.parent == package else r"\.\."
-            source = path.read_text(encoding="utf-8")
-            for room, names in re.findall(rf"from {dots}(\w*) import [(]?([\w, ]*)", source):
-                for used in [room] if room else names.split(", "):
-                    assert order.index(used) < position, f"{path.name} imports {used}"
+# A module or package of the course imports only those before it.
+ORDER = [
+    *("registry", "norms", "residual", "fused", "models", "theory", "measure", "train", "data", "i18n", "canvas"),
+    *("plots", "explore", "record", "check", "grade"),
+]
+
+
+def imports(path, package):
+    """(module of the course, name) for everything of `package` that a file imports, in whatever form; name "" for a
+    whole module."""
+    home = path.relative_to(package.parent).with_suffix("").parts[:-1]  # the package that relative imports start from
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found = [(alias.name.split("."), "") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = home[: len(home) - node.level + 1] if node.level else ()
+            origin = [*above, *(node.module.split(".") if node.module else [])]
+            found = [([*origin, alias.name], alias.name) for alias in node.names]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "import_module":
+            names = [a.value for a in node.args[:1] if isinstance(a, ast.Constant)]
+            found = [(name.split("."), "") for name in names]
+        else:
+            continue
+        for (first, *rest), name in found:
+            if first == package.name and rest:
+                yield rest[0], name
+
+
+def faults(package, order=ORDER):
+    """What is imported against the order, and private names that are imported from elsewhere; in words."""
+    rooms = {path.stem if path.is_file() else path.name: path for path in package.iterdir() if path.name[0] != "_"}
+    rooms = {name: path for name, path in rooms.items() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    for room, path in rooms.items():
+        if room not in order:
+            yield f"{room} has no place in ORDER"
+            continue
+        for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+            for used, name in imports(file, package):
+                if used in rooms and used != room:
+                    if order.index(used) > order.index(room):
+                        yield f"{room}/{file.name} imports {used}"
+                    if name.startswith("_"):
+                        yield f"{room}/{file.name} imports {name} of {used}"
+
+
+def test_imports_point_one_way_and_private_names_stay_at_home():
+    assert list(faults(ROOT / "normcourse")) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("from ..grade.report import page", "plots/common.py imports grade"),
+        ("from ..grade import report", "plots/common.py imports grade"),
+        ("from .. import grade", "plots/common.py imports grade"),
+        ("from .. import canvas, grade as g", "plots/common.py imports grade"),
+        ("import normcourse.grade", "plots/common.py imports grade"),
+        ("import os, normcourse.grade.report as r", "plots/common.py imports grade"),
+        ("from normcourse import grade", "plots/common.py imports grade"),
+        ("from normcourse.grade.report import (\n    page,\n)", "plots/common.py imports grade"),
+        ("def later():\n    from ..grade.report import page", "plots/common.py imports grade"),
+        ('import importlib\nimportlib.import_module("normcourse.grade.report")', "plots/common.py imports grade"),
+        ("from ..canvas import _keep", "plots/common.py imports _keep of canvas"),
+        ("from normcourse.canvas import _keep as keep", "plots/common.py imports _keep of canvas"),
+        ("from ..canvas import curve", None),
+        ("from . import grade", None),  # a file of plots
+        ("from .lines import _thin", None),
+        ("import grade", None),
+        ("from normcourse import __version__", None),
+    ],
+)
+def test_an_import_against_the_order_is_found_in_every_form(line, fault, tmp_path):
+    package = tmp_path / "normcourse"
+    for path in ("plots/__init__.py", "plots/common.py", "grade/__init__.py", "grade/report.py", "canvas.py"):
+        (package / path).parent.mkdir(parents=True, exist_ok=True)
+        (package / path).write_text("")
+    (package / "plots" / "common.py").write_text(f"{line}\n")
+    assert list(faults(package)) == ([fault] if fault else [])
+    (package / "new.py").write_text("")
+    assert "new has no place in ORDER" in list(faults(package))
+
+
+def test_no_file_of_what_is_measured_and_drawn_is_longer_than_350_lines():
+    """Norms, wirings, theory, probes and drawings are read by learners."""
+    rooms = ("registry", "norms", "residual", "theory", "measure", "i18n", "canvas", "plots")
+    files = [f for room in rooms for f in (ROOT / "normcourse").glob(f"{room}*/*.py")]
+    files += [ROOT / "normcourse" / f"{room}.py" for room in rooms if (ROOT / "normcourse" / f"{room}.py").exists()]
+    long = {file.name: n for file in files if (n := len(file.read_text(encoding="utf-8").splitlines())) > 350}
+    assert len(files) > 10 and not long
 
 
 def test_an_unknown_attribute_lists_the_modules():

@@ -8,7 +8,7 @@ rounding it is stored with; `residual_dtype=torch.float32` keeps the stream, and
 
 import torch
 
-from ..norms import _check
+from ..norms import check_arguments
 from .ops import Norm, norm
 
 
@@ -76,7 +76,7 @@ def check(x, weight, bias, eps):
     """The errors of the docstrings above, before anything is launched."""
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"x is {x!r}; expected a tensor (..., hidden_size)")
-    _check(x, eps, weight=weight, bias=bias)
+    check_arguments(x, eps, weight=weight, bias=bias)
     for name, parameter in {"weight": weight, "bias": bias}.items():
         if parameter is not None:
             _check_beside(x, name, parameter)

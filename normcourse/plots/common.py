@@ -1,7 +1,7 @@
 """What several drawings share: names of axes, and curves with their band and closed form per placement."""
 
 from ..canvas import GREY, band, curve, level, spread, text, theory
-from ..i18n import term
+from ..i18n import TERMS, term
 
 LAYER = ("第几层", "layer")
 LOSS = ("损失（nat）", "loss (nats)")
@@ -37,6 +37,11 @@ def against_the_whole(frame, ax, here):
         parts.append(f"{term(placement, '/')} {whole:.2f} → {middle[here - 1]:.2f}")
     ax.axvline(here, color=GREY, linewidth=8, alpha=0.25)
     return "   ".join(parts)
+
+
+def norm_name(norm):
+    """One name where there is room for one: the English one, which Chinese readers know too; "no norm" is no name."""
+    return term(norm, "\n") if norm == "none" else TERMS[norm][1]
 
 
 def recorded():

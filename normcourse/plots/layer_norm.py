@@ -7,9 +7,9 @@ from ..canvas import (
     BLUE,
     GREEN,
     GREY,
-    ORANGE,
     PURPLE,
     SKY,
+    STYLES,
     VERMILLION,
     band,
     curve,
@@ -22,8 +22,8 @@ from ..canvas import (
     text,
     theory,
 )
-from ..i18n import term
-from .common import LOSS
+from ..i18n import TERMS, term
+from .common import LOSS, norm_name
 
 
 def before_and_after(frame, axes):
@@ -75,7 +75,7 @@ def geometry(frame, axes):
         ax.add_collection(LineCollection(path, colors=GREY, linewidths=0.7, alpha=0.6))
         ax.scatter(*flat(start).T, s=10, facecolors="none", edgecolors=GREY, linewidths=0.8, zorder=3)
         depth = now @ towards
-        colour = BLUE if norm == "layer_norm" else VERMILLION
+        colour = STYLES[norm].colour
         ax.scatter(*flat(now).T, s=22 + 6 * np.clip(depth, -2, 4), color=colour, zorder=4, linewidths=0)
         far, radii = np.abs(now.sum(axis=1)).max() / np.sqrt(3), np.linalg.norm(now, axis=1)
         low, high = f"{radii.min():.2f}", f"{radii.max():.2f}"
@@ -88,17 +88,17 @@ def _surface(ax, norm, flat):
     """Where the outputs of a norm of three features lie, drawn with `flat`, from three dimensions to two: the circle in
     its plane, or the sphere."""
     turn = np.linspace(0, 2 * np.pi, 121)[:, None]
-    radius, one = np.sqrt(3), np.ones(3) / np.sqrt(3)
+    radius, one, colour = np.sqrt(3), np.ones(3) / np.sqrt(3), STYLES[norm].colour
     if norm == "layer_norm":
         ring = np.cos(turn) * np.array([1, -1, 0]) / np.sqrt(2) + np.sin(turn) * np.array([1, 1, -2]) / np.sqrt(6)
         ax.fill(*flat(3.3 * ring).T, color=SKY, alpha=0.16, linewidth=0)
-        ax.plot(*flat(radius * ring).T, color=BLUE, linewidth=1.6)
+        ax.plot(*flat(radius * ring).T, color=colour, linewidth=1.6)
         ax.plot(*flat(np.outer([-3.4, 3.4], one)).T, color=GREEN, linewidth=1.6, linestyle="--")
         _beside(ax, "axis", flat(3.4 * one), "(1, 1, 1)", GREEN)
     else:
-        ax.fill(radius * np.cos(turn), radius * np.sin(turn), color=ORANGE, alpha=0.14, linewidth=0)
+        ax.fill(radius * np.cos(turn), radius * np.sin(turn), color=colour, alpha=0.14, linewidth=0)
         circles = [np.cos(turn) * np.eye(3)[i] + np.sin(turn) * np.eye(3)[j] for i, j in _PAIRS]
-        ax.add_collection(LineCollection([flat(radius * c) for c in circles], colors=ORANGE, linewidths=0.9))
+        ax.add_collection(LineCollection([flat(radius * c) for c in circles], colors=colour, linewidths=0.9))
     for i in range(3):
         ax.plot(*flat(np.outer([0, 3.0], np.eye(3)[i])).T, color=GREY, linewidth=0.9)
         _beside(ax, f"x{i}", flat(3.0 * np.eye(3)[i]), f"$x_{i + 1}$", "#444444")
@@ -143,11 +143,11 @@ def norm_spectrum(frame, ax):
     x, y = ("方向（由大到小）", "direction (sorted)"), ("奇异值", "singular value")
     setup(ax, x, y, (-0.5, 63.5), (1e-14, 1e4), "log")
     passed = {}
-    for norm, colour, marker, size in (("rms_norm", ORANGE, "s", 7.0), ("layer_norm", BLUE, "o", 4.5)):
+    for norm, size in (("rms_norm", 7.0), ("layer_norm", 4.5)):
         rows = frame[frame["norm"] == norm]
         values = np.where(rows["singular_value"] > rows["resolution"], rows["singular_value"], 0.0)
-        style = {"color": colour, "marker": marker, "markersize": size, "linestyle": "", "markevery": 1}
-        curve(ax, norm, rows["index"], values, _NAMES[norm], **style)
+        style = {"markersize": size, "linestyle": "", "markevery": 1}
+        curve(ax, norm, rows["index"], values, norm_name(norm), norm, **style)
         passed[norm] = int((values > 0.01 * rows["theory"].iloc[0]).sum())
     flat, stretch = rows["theory"].iloc[0], rows["stretch"].iloc[0]
     theory(ax, "flat", [0, max(d - 3, 1)], [flat, flat])
@@ -267,7 +267,6 @@ def _cube(ax, rows):
     note(ax, "position", -0.3, positions / 2, words, "#444444", fontsize=9, rotation=90, **_UPRIGHT)
 
 
-_NAMES = {"layer_norm": "LayerNorm", "rms_norm": "RMSNorm"}
 _PAIRS = ((0, 1), (1, 2), (0, 2))
 _UPRIGHT = {"ha": "right", "va": "center"}
 _LEGEND = {"colour": "#444444", "ha": "center"}
@@ -278,9 +277,9 @@ _PLACES = {
 }
 _SIGNS = {"o": "●", "s": "■", "^": "▲"}
 _VARIANTS = {
-    "none": (VERMILLION, "s", "无归一化", "no norm"),
-    "layer_norm": (BLUE, "o", "层归一化", "LayerNorm"),
-    "shaken": (PURPLE, "^", "加上晃动", "shaken"),
+    "none": (*STYLES["none"][:2], "无归一化", "no norm"),
+    "layer_norm": (*STYLES["layer_norm"][:2], *TERMS["layer_norm"]),
+    "shaken": (PURPLE, "s", "加上晃动", "shaken"),
 }
 
 

@@ -3,11 +3,9 @@
 import numpy as np
 
 from ..canvas import (
-    BLUE,
     GREEN,
     GREY,
-    ORANGE,
-    VERMILLION,
+    STYLES,
     band,
     curve,
     finding,
@@ -19,12 +17,7 @@ from ..canvas import (
     text,
     theory,
 )
-from ..i18n import term
-from .common import LAYER, closed_form, recorded
-
-# One colour and marker per norm, those of chapter 03.
-NORM_STYLES = {"layer_norm": (BLUE, "o"), "rms_norm": (ORANGE, "s"), "none": (VERMILLION, "^")}
-NORM_NAMES = {"layer_norm": "LayerNorm", "rms_norm": "RMSNorm"}
+from .common import LAYER, closed_form, norm_name, recorded
 
 
 def recentring(frame, axes):
@@ -40,10 +33,10 @@ def recentring(frame, axes):
     bins = np.linspace(-4, 4, 33)
     for norm, y in values.items():
         filled = norm == "layer_norm"
-        style = {"fill": filled, "color": NORM_STYLES[norm][0], "alpha": 0.35 if filled else 1.0, "linewidth": 2}
+        style = {"fill": filled, "color": STYLES[norm].colour, "alpha": 0.35 if filled else 1.0, "linewidth": 2}
         left.stairs(np.histogram(y, bins)[0] / len(y), bins, **style)
-    note(left, "layer_norm", -3.9, 0.37, "LayerNorm", BLUE)
-    note(left, "rms_norm", -3.9, 0.34, "RMSNorm", ORANGE)
+    note(left, "layer_norm", -3.9, 0.37, "LayerNorm", STYLES["layer_norm"].colour)
+    note(left, "rms_norm", -3.9, 0.34, "RMSNorm", STYLES["rms_norm"].colour)
     gap, mean = np.abs(values["rms_norm"] - values["layer_norm"]).max(), values["rms_norm"].mean()
     if recentre:
         finding(left, f"减去均值：最大差别 {gap:.4f}", f"mean subtracted: max difference {gap:.4f}")
@@ -55,7 +48,7 @@ def recentring(frame, axes):
     sweep = frame[frame["panel"] == "sweep"]
     for column, label, colour, marker in (
         ("rms", ("均方根", "rms"), GREY, "^"),
-        ("mean", ("均值", "mean"), ORANGE, "s"),
+        ("mean", ("均值", "mean"), *STYLES["rms_norm"][:2]),
         ("spread", ("标准差", "spread"), GREEN, "D"),
     ):
         style = {"color": colour, "marker": marker, "linestyle": ""}
@@ -79,23 +72,22 @@ def mean_share(frame, ax):
     note(ax, "chance", 0.08, 1.6 / width, words, va="bottom")
     last = []
     for norm, rows in frame.groupby("norm", sort=False):
-        colour, marker = NORM_STYLES[norm]
         groups = rows.groupby("layer")["share"]
         mean = groups.mean()
-        band(ax, norm, mean.index, groups.min(), groups.max(), color=colour)
-        curve(ax, norm, mean.index, mean, NORM_NAMES[norm], color=colour, marker=marker, markevery=1)
+        band(ax, norm, mean.index, groups.min(), groups.max(), norm)
+        curve(ax, norm, mean.index, mean, norm_name(norm), norm, markevery=1)
         low, high = (f"{value:.1%}" for value in (groups.min().iloc[-1], groups.max().iloc[-1]))
-        last.append(f"{NORM_NAMES[norm]} {low}" + f"–{high}" * (low != high))
+        last.append(f"{norm_name(norm)} {low}" + f"–{high}" * (low != high))
     zh, en = f"第 {step} 步，最后一层均值的占比：", f"Step {step}, the mean's share in the last layer:"
     ax.set_title(text(zh, en, " ") + "\n" + "   ".join(last))
 
 
 FORMS = {
     "copy": ("", "copy", GREY, False),
-    "F.layer_norm": ("", "F.layer_norm", BLUE, False),
-    "F.rms_norm": ("", "F.rms_norm", ORANGE, False),
-    "layer_norm": ("从零写的", "layer_norm", BLUE, True),
-    "rms_norm": ("从零写的", "rms_norm", ORANGE, True),
+    "F.layer_norm": ("", "F.layer_norm", STYLES["layer_norm"].colour, False),
+    "F.rms_norm": ("", "F.rms_norm", STYLES["rms_norm"].colour, False),
+    "layer_norm": ("从零写的", "layer_norm", STYLES["layer_norm"].colour, True),
+    "rms_norm": ("从零写的", "rms_norm", STYLES["rms_norm"].colour, True),
 }
 
 
@@ -141,13 +133,12 @@ def norm_quality(frame, axes):
     loss = ("验证损失（nat）", "held-out loss (nats)")
     setup(left, ("学习率", "learning rate"), loss, (2.2e-4, 4.5e-2), (2.2, 3.4), "linear", "log")
     for norm in ("layer_norm", other):
-        rows, (colour, marker) = frame[frame["norm"] == norm], NORM_STYLES[norm]
+        rows, look = frame[frame["norm"] == norm], STYLES[norm]
         beside = 0.93 if norm == "layer_norm" else 1.07
-        points = {"marker": marker, "linestyle": "", "color": colour, "alpha": 0.45}
+        points = {"marker": look.marker, "linestyle": "", "color": look.colour, "alpha": 0.45}
         left.plot(rows["learning_rate"] * beside, rows["held_out_loss"].clip(upper=3.38), **points)
         mean = rows.groupby("learning_rate")["held_out_loss"].mean()
-        name = NORM_NAMES.get(norm) or term(norm, "\n")
-        curve(left, norm, mean.index * beside, mean, name, color=colour, marker="")
+        curve(left, norm, mean.index * beside, mean, norm_name(norm), norm, marker="")
     left.axvline(here, color=GREY, linewidth=10, alpha=0.2)
     note(left, "recorded", 2.4e-4, 3.31, f"{recorded()} {frame['date'].iloc[0]}", GREY)
     by_seed = frame[frame["learning_rate"] == here].pivot(index="seed", columns="norm", values="held_out_loss")
@@ -157,16 +148,14 @@ def norm_quality(frame, axes):
     reach = 0.06 if other == "rms_norm" else 0.6
     setup(right, ("种子", "seed"), ("损失之差（nat）", "difference (nats)"), (-0.5, 9.5), (-reach, reach))
     level(right, "zero", 0)
-    colour, marker = NORM_STYLES[other]
-    style = {"color": colour, "marker": marker, "linestyle": "", "markevery": 1}
-    curve(right, f"difference {other}", difference.index, difference, **style)
+    curve(right, f"difference {other}", difference.index, difference, placement=other, linestyle="", markevery=1)
     diverged = (by_seed[other] > DIVERGED).sum()
     if diverged:
         finding(right, f"{len(by_seed)} 个种子里有 {diverged} 个发散", f"{diverged} of {len(by_seed)} seeds diverged")
         return
     middle, error = difference.mean(), difference.std() / len(difference) ** 0.5
-    band(right, f"error {other}", [-0.5, 9.5], [middle - error] * 2, [middle + error] * 2, color=colour)
-    right.axhline(middle, color=colour, linewidth=1.5)
+    band(right, f"error {other}", [-0.5, 9.5], [middle - error] * 2, [middle + error] * 2, other)
+    right.axhline(middle, color=STYLES[other].colour, linewidth=1.5)
     found = f"{signed(middle, 3, '+')} ± {error:.3f}"
     finding(right, f"减去 LayerNorm：{found}", f"minus LayerNorm: {found}")
 
@@ -180,10 +169,9 @@ def rotation(frame, ax):
     size = ("差的均方根", "rms of norm(Rx) − R norm(x)")
     setup(ax, ("位置", "position"), size, (0, frame["position"].max()), (-0.03, 1.3))
     for norm, rows in frame.groupby("norm", sort=False):
-        colour, marker = NORM_STYLES[norm]
-        curve(ax, norm, rows["position"], rows["difference"], NORM_NAMES[norm], color=colour, marker=marker)
+        curve(ax, norm, rows["position"], rows["difference"], norm_name(norm), norm)
         closed_form(ax, norm, rows, "position", named=norm == "layer_norm")
-        values.append(f"{NORM_NAMES[norm]} {number(rows.loc[rows['position'] == here, 'difference'].iloc[0])}")
+        values.append(f"{norm_name(norm)} {number(rows.loc[rows['position'] == here, 'difference'].iloc[0])}")
     ax.axvline(here, color=GREY, linewidth=1.2)
     zh, en = f"位置 {here}，先转与后转相差：", f"Position {here}, the order changes the result by:"
     ax.set_title(text(zh, en, " ") + "\n" + "   ".join(values))

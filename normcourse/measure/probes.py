@@ -1,27 +1,20 @@
-"""Probes: what a network does to its activations and gradients, as tidy DataFrames (one row per measured number).
+"""What a network does to its activations and gradients, layer by layer."""
 
-They work on the models of `models` (anything with `embed`, `stream`, `final_norm` and `random_inputs`). Layer 0 is the
-input, layer l the output of block l. Keyword `labels` become columns, so that frames of several runs can be
-concatenated: `gradient_norms(model, placement="pre_norm", seed=3)`.
-"""
-
-import contextlib
 import copy
 import itertools
 
 import torch
 import torch.nn.functional as F
-import torch.overrides
 
-from .norms import BatchNorm
-from .residual import HyperConnection, PostNorm
+from ..norms import BatchNorm
+from ..residual import HyperConnection, Residual
 
 
 def gradient_norms(model, inputs=None, *, loss=None, skips_only=False, batch_size=16, seed=0, **labels):
     """Gradient norms layer by layer, read from `.grad` after one real backward pass; parameters end without a `.grad`.
 
     Args:
-        model: see above.
+        model: one of `models`, see `measure`.
         inputs: what the model takes; random ones of `batch_size` rows by default.
         loss: function of the last hidden state (after the final norm, if there is one) giving a number. By default a
             random direction of unit length is sent back from there: without a final norm 1 is what leaves the last
@@ -118,8 +111,8 @@ def path_gradients(model, inputs=None, *, batch_size=16, seed=0, **labels):
     Returns: columns `path_length` (0 … L), `gradient_norm`, `seed` and the labels; the gradient that arrives is the
         sum of the vectors behind the rows, which are nearly at right angles to each other.
     """
-    if any(block.formula != "x + f(x)" for block in model.blocks):
-        raise ValueError(f"the model is wired as {model.blocks[0].formula}; paths are those of x + f(x)")
+    if others := [block for block in model.blocks if not isinstance(block, Residual)]:
+        raise ValueError(f"the model is wired as {others[0].formula}; paths are those of x + f(x)")
     generator = _generator(seed)
     inputs = model.random_inputs(batch_size, generator) if inputs is None else inputs
     with torch.no_grad():
@@ -208,68 +201,6 @@ def update_sizes(model, optimiser, loss, **labels):
     return _frame({"layer": range(1, len(rows) + 1), "gradient": gradients, "update": updates}, **labels)
 
 
-def wiring(block, x):
-    """What happens inside one placement, found by running it: the sublayer and norms as wholes, all else by operation.
-
-    Args: block: a `residual.Placement`. x: its input (..., hidden_size).
-    Returns: columns `step` (0 is x), `operation` ("x", "f", "norm", "+", "× 1.5" …), `inputs` (steps it reads, a tuple)
-        and `variance` of its output's entries; the last row is the block's output.
-    """
-    recorder = _Recorder(block, x)
-    with torch.no_grad(), recorder:
-        block(x)
-    return _frame(dict(zip(("step", "operation", "inputs", "variance"), zip(*recorder.rows))))
-
-
-class _Recorder(torch.overrides.TorchFunctionMode):
-    """Writes down every operation on tensors that come from x; inside the sublayer and the norms it looks away."""
-
-    NAMES = {"add": "+", "mul": "×", "truediv": "÷", "div": "÷"}
-
-    def __init__(self, block, x):
-        super().__init__()
-        self.rows, self.tensors, self.inside = [], [], 0
-        self.known = {id(p): name for name, p in block.named_parameters()}
-        self.hooks = []
-        parts = {block.sublayer: "f"} | {m: "norm" for n, m in block.named_children() if n.startswith("norm")}
-        for part, name in parts.items():
-            self.hooks.append(part.register_forward_pre_hook(self._enter))
-            self.hooks.append(part.register_forward_hook(lambda m, args, out, name=name: self._leave(name, args, out)))
-        self._write("x", (), x)
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        name = getattr(function, "__name__", "").strip("_")
-        steps = self._steps(args)
-        if not self.inside and isinstance(out, torch.Tensor) and steps:
-            others = [
-                self.known.get(id(a)) or f"{a:.3g}" for a in args if isinstance(a, (int, float)) or id(a) in self.known
-            ]
-            self._write(" ".join([self.NAMES.get(name, name), *others]), steps, out)
-        return out
-
-    def __exit__(self, *exception):
-        for hook in self.hooks:
-            hook.remove()
-        return super().__exit__(*exception)
-
-    def _enter(self, module, args):
-        self.inside += 1
-
-    def _leave(self, name, args, out):
-        self.inside -= 1
-        self._write(name, self._steps(args), out)
-
-    def _steps(self, args):
-        return tuple(i for a in args for i, tensor in enumerate(self.tensors) if a is tensor)
-
-    def _write(self, operation, steps, out):
-        self.inside += 1  # the variance is ours, not the block's
-        self.rows.append((len(self.rows), operation, steps, float(out.detach().var(unbiased=False))))
-        self.inside -= 1
-        self.tensors.append(out)
-
-
 def updates(model, inputs=None, *, batch_size=16, seed=0, **labels):
     """How far every block moves and turns the hidden state; means over the rows (tokens) of the inputs.
 
@@ -308,40 +239,6 @@ def stale_branches(model, inputs=None, *, batch_size=16, seed=0, **labels):
     return _frame({"layer": range(2, len(states)), "difference": differences}, seed=seed, **labels)
 
 
-class Merged(torch.nn.Module):
-    """Two residual branches made one of twice the width: both read the same x, and their outputs are added.
-
-    For x + f(norm(x)) that is x + f₁(norm₁(x)) + f₂(norm₂(x)), for Post-Norm norm₂(x + f₁(x) + f₂(x)).
-    Raises: ValueError for wirings where this has no meaning.
-    """
-
-    def __init__(self, first, second):
-        super().__init__()
-        if not (isinstance(first, PostNorm) or first.formula.startswith("x + ")):
-            raise ValueError(f"layers wired as {first.formula} cannot be merged; those of x + … and norm(x + f(x)) can")
-        self.first, self.second = first, second
-
-    def forward(self, x):
-        if isinstance(self.first, PostNorm):
-            return self.second.norm(x + self.first.branch(x) + self.second.branch(x))
-        return self.first(x) + self.second(x) - x
-
-
-@contextlib.contextmanager
-def merged_from(model, start=1, *, branches=1):
-    """The model with its layers from `start` on (1 … L) merged two by two into layers of twice the width; as a context.
-
-    Args: branches: blocks per layer, 2 for a Transformer. An odd layer at the end stays as it is.
-    """
-    layers = _layers(model, branches)
-    if not 1 <= start <= len(layers):
-        raise ValueError(f"start is {start}; expected a layer, 1 … {len(layers)}")
-    alone, rest = layers[: start - 1], layers[start - 1 :]
-    pairs = [_merge(*rest[i : i + 2]) for i in range(0, len(rest), 2)]
-    with _rewired(model, alone + pairs):
-        yield model
-
-
 def token_cosines(model, inputs=None, *, batch_size=4, seed=0, **labels):
     """How alike the hidden states of different positions are: the mean cosine over all pairs within a sequence.
 
@@ -363,96 +260,12 @@ def token_cosines(model, inputs=None, *, batch_size=4, seed=0, **labels):
     return _frame({"layer": range(len(cosines)), "cosine": cosines}, seed=seed, **labels)
 
 
-def layer_drops(model, loss, *, branches=1, **labels):
-    """What each layer is worth to a trained model: the loss with that layer replaced by the identity.
-
-    Args: model: any model with `blocks`. loss: function of the model giving a number. branches: blocks per layer, 2 for
-        a Transformer.
-    Returns: columns `layer` (the layer left out, 1 … L; 0 for the whole model), `loss` and the labels.
-    """
-    layers = _layers(model, branches)
-    return _losses(model, loss, [layers[:i] + layers[i + 1 :] for i in range(len(layers))], labels)
-
-
-def layer_swaps(model, loss, *, branches=1, **labels):
-    """How much the order of the layers matters: the loss with layers l and l + 1 exchanged.
-
-    Arguments and columns as in `layer_drops`; `layer` is the l of the pair, 1 … L − 1.
-    """
-    layers = _layers(model, branches)
-    swapped = [[*layers[:i], layers[i + 1], layers[i], *layers[i + 2 :]] for i in range(len(layers) - 1)]
-    return _losses(model, loss, swapped, labels)
-
-
-def layer_merges(model, loss, *, branches=1, **labels):
-    """How deep the model really is: the loss with layers l and l + 1 merged into one of twice the width, see `Merged`.
-
-    Arguments and columns as in `layer_swaps`.
-    """
-    layers = _layers(model, branches)
-    merged = [[*layers[:i], _merge(*layers[i : i + 2]), *layers[i + 2 :]] for i in range(len(layers) - 1)]
-    return _losses(model, loss, merged, labels)
-
-
-def readouts(model, inputs, targets, *, normalised=True, branches=1, **labels):
-    """The model's own head applied to the hidden state after every layer, as if the model ended there.
-
-    With `normalised` the final norm stands in front of the head, as it does at the end; without, the head reads the
-    bare state. Known as the logit lens (nostalgebraist 2020).
-
-    Args: model: with a `head`, from hidden states to logits. inputs, targets: a batch, as for `train`. branches: as in
-        `layer_drops`.
-    Returns: columns `layer` (0 … L), `loss` (nats per target), `rms` (root mean square of the logits), and the labels.
-    """
-    if not hasattr(model, "head"):
-        raise ValueError(f"{type(model).__name__} has no head that turns hidden states into logits")
-    _layers(model, branches)
-    with torch.no_grad():
-        states = model.stream(model.embed(inputs))[::branches]
-        logits = [model.head(model.final_norm(state) if normalised else state) for state in states]
-        losses = [float(F.cross_entropy(y.flatten(0, -2), targets.flatten())) for y in logits]
-        sizes = [float(y.square().mean().sqrt()) for y in logits]
-    return _frame({"layer": range(len(states)), "loss": losses, "rms": sizes}, **labels)
-
-
 def _states(model, inputs, batch_size, seed):
     if any(isinstance(block, HyperConnection) for block in model.blocks):
         raise ValueError("the model has hyper-connections: its hidden states are several streams, not one")
     inputs = model.random_inputs(batch_size, _generator(seed)) if inputs is None else inputs
     with torch.no_grad():
         return model.stream(model.embed(inputs))
-
-
-def _layers(model, branches):
-    """The blocks in groups of `branches`."""
-    blocks = list(model.blocks)
-    if branches < 1 or len(blocks) % branches:
-        raise ValueError(f"branches is {branches}, but {len(blocks)} blocks cannot be cut into layers of that many")
-    return [blocks[i : i + branches] for i in range(0, len(blocks), branches)]
-
-
-def _merge(first, second=None):
-    return first if second is None else [Merged(a, b) for a, b in zip(first, second)]
-
-
-@contextlib.contextmanager
-def _rewired(model, layers):
-    """The model with other layers in place of its own, for as long as the context lasts."""
-    blocks = model.blocks
-    model.blocks = torch.nn.ModuleList(block for layer in layers for block in layer)
-    try:
-        yield
-    finally:
-        model.blocks = blocks
-
-
-def _losses(model, loss, variants, labels):
-    with torch.no_grad():
-        losses = [float(loss(model))]
-        for layers in variants:
-            with _rewired(model, layers):
-                losses.append(float(loss(model)))
-    return _frame({"layer": range(len(losses)), "loss": losses}, **labels)
 
 
 def _generator(seed):

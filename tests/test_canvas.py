@@ -1,0 +1,56 @@
+"""Artists that are moved instead of drawn anew: what is on the axes afterwards equals a fresh picture."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from normcourse import canvas
+from normcourse.canvas import STYLES
+
+LOOKS = [*STYLES, None]
+
+
+def pixels(figure):
+    figure.canvas.draw()
+    return np.asarray(figure.canvas.buffer_rgba()).copy()
+
+
+def draw(setting, ax):
+    """A curve with points below, above and missing, so that the marks at the edges are there too, and a band."""
+    name, style = setting
+    canvas.setup(ax, ("层", "layer"), ("值", "value"), (0, 10), (0, 1))
+    x, y = np.arange(11), np.array([-1, 0.2, 0.4, 0.9, 2, 0.5, 0.3, np.nan, 0.6, 0.7, 0.8])
+    canvas.band(ax, "the one", x, np.full(11, 0.3), np.full(11, 0.5), name)
+    canvas.curve(ax, "the one", x, y, "label", name, **style)
+
+
+def picture(*settings):
+    """The last of these on one figure, after the others."""
+    figure, _ = canvas.new_figure((3, 2))
+    for setting in settings:
+        canvas.redraw(figure, draw, setting)
+    return pixels(figure)
+
+
+@pytest.mark.parametrize(("before", "after"), [*itertools.pairwise(LOOKS), ("rms_norm", "plain")])
+def test_after_a_switch_of_wiring_or_norm_a_curve_looks_as_on_a_fresh_figure(before, after):
+    assert np.array_equal(picture((before, {}), (after, {})), picture((after, {})))
+
+
+def test_after_a_switch_nothing_is_left_of_what_the_first_drawing_asked_for():
+    style = {"color": "#123456", "marker": "", "linestyle": ":", "linewidth": 5, "markersize": 9, "alpha": 0.3}
+    style |= {"zorder": 7, "markevery": 3}
+    assert np.array_equal(picture(("plain", style), ("plain", {})), picture(("plain", {})))
+
+
+def test_every_registered_look_makes_a_picture_of_its_own():
+    pictures = {name: picture((name, {})).tobytes() for name in STYLES}
+    assert len(set(pictures.values())) == len(pictures)
+
+
+def test_what_a_drawing_asks_for_goes_before_the_look():
+    figure, ax = canvas.new_figure((3, 2))
+    canvas.redraw(figure, draw, ("plain", {"marker": "x", "color": "#000000"}))
+    line = ax.lines[0]
+    assert (line.get_marker(), line.get_color(), line.get_linestyle()) == ("x", "#000000", "-")
