@@ -26,8 +26,21 @@ def test_the_lower_modules_need_no_notebook_packages(module):
 
 # A module or package of the course imports only those before it.
 ORDER = [
-    *("registry", "norms", "residual", "fused", "models", "theory", "measure", "train", "data", "i18n", "canvas"),
-    *("plots", "explore", "record", "check", "grade"),
+    *(
+        "registry",
+        "norms",
+        "residual",
+        "fused",
+        "models",
+        "theory",
+        "measure",
+        "train",
+        "data",
+        "cells",
+        "i18n",
+        "canvas",
+    ),
+    *("plots", "explore", "record", "lab", "check", "grade"),
 ]
 
 
