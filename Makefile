@@ -25,7 +25,7 @@ check: $(TEST) $(VENV)/.sandbox lint   ## the quick inner loop: no browser, no n
 lint: $(TEST)    ## ruff over code and notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-notebooks: $(TEST)   ## run notebooks/source/*.md into notebooks/*.ipynb with outputs (ONLY=01 for one)
+notebooks: $(TEST)   ## run the chapters' lesson.md into notebooks/*.ipynb with outputs (ONLY=01 for one)
 	$(BIN)/python -m tools.build_notebooks $(ONLY)
 
 exercises: $(TEST)   ## run solutions/source/*.md into solutions/, and let nbgrader write exercises/ from them (ONLY=03 for one)
@@ -54,7 +54,7 @@ lock: $(TEST)    ## pin again for all platforms and Pythons (UPGRADE=1 takes the
 	$(BIN)/python -m tools.lock $(if $(UPGRADE),--upgrade)
 
 html: $(TEST)    ## the notebooks as web pages in html/, to read without a kernel
-	$(BIN)/jupyter nbconvert --to html --TemplateExporter.extra_template_basedirs=notebooks --template html_template --output-dir html $(NOTEBOOKS)
+	$(BIN)/jupyter nbconvert --to html --TemplateExporter.extra_template_basedirs=tools --template html_template --output-dir html $(NOTEBOOKS)
 
 record: $(LAB)   ## repeat the recorded long runs (about two hours on two cores; ONLY=warmup for one)
 	$(BIN)/python -m normcourse record $(ONLY)

@@ -8,7 +8,7 @@
     measure    probes: gradients, variances, Jacobian spectra as tidy DataFrames
     train      one small training loop
     data       text to train on, recorded results, the font
-    plots      tidy DataFrame -> figure
+    chapters   a folder per chapter: text, drawings (tidy DataFrame -> figure), long runs
     explore    sliders over an experiment
     fused      Triton kernels: norms, and norms with the addition before them, in one launch
     check      the exercises' checks
@@ -24,6 +24,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 __all__ = [
+    "chapters",
     "check",
     "data",
     "explore",
@@ -34,7 +35,6 @@ __all__ = [
     "measure",
     "models",
     "norms",
-    "plots",
     "record",
     "registry",
     "residual",

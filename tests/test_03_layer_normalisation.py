@@ -4,7 +4,6 @@ Everything here is exact mathematics in fp64, so the bounds are rounding error: 
 2.2e-16 each, which is 1e-13 with room. Where a bound is of another kind, the test says which.
 """
 
-import ast
 import itertools
 import math
 
@@ -15,30 +14,19 @@ import torch
 import torch.nn.functional as F
 
 from normcourse import canvas, data
+from normcourse.chapters.layer_normalisation import drawings
 from normcourse.models import Attention
 from normcourse.norms import layer_norm, rms_norm
-from normcourse.plots import layer_norm as drawings
 from normcourse.residual import PLACEMENTS
-from tools.build_notebooks import read, sources
+
+from .lessons import definitions
 
 ROUNDING = 1e-13
 
 
 @pytest.fixture(scope="module")
 def chapter():
-    """The imports, functions and classes of the chapter's cells; no cell is run otherwise."""
-    space = {"__name__": "chapter"}
-    for cell in read(sources(["03"])[0]).cells:
-        if cell.cell_type == "code":
-            tree = ast.parse(cell.source)
-            keep = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-            tree.body = [n for n in tree.body if isinstance(n, keep) or _names(n) & {"CUBE"}]
-            exec(compile(tree, "<chapter 03>", "exec"), space)
-    return space
-
-
-def _names(node):
-    return {t.id for t in getattr(node, "targets", []) if isinstance(t, ast.Name)}
+    return definitions("03", "CUBE")
 
 
 def rows(*shape, seed=0):

@@ -6,24 +6,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from normcourse import canvas, data, i18n, plots, record
+from normcourse import canvas, i18n
+from normcourse.chapters.rms_norm import drawings
 from normcourse.models import Transformer
 from normcourse.norms import layer_norm, rms_norm
-from tools.build_notebooks import read, sources
+
+from .lessons import definitions
 
 DOUBLE = {"dtype": torch.float64}
 
 
 @pytest.fixture(scope="module")
 def chapter():
-    """What the chapter's own cells define, without its training runs and timings."""
-    names = {}
-    for cell in read(sources(["05"])[0]).cells:
-        code = cell.source.split("\nexplore(")[0]
-        skip = ("train(model", "shapes = [", "def at_shape", "def share_at", "trained[", "shapes[", "milliseconds({")
-        if cell.cell_type == "code" and not any(part in code for part in skip) and "histories" not in code:
-            exec(code.replace("language_switch()\n", ""), names)
-    return names
+    return definitions("05", "quality", "noise", "unit", "gammas", "weights", "positions", "z")
 
 
 def rows(count, d, mean=0.0, seed=0):
@@ -113,19 +108,6 @@ def test_bytes_kept_for_backward(chapter):
         assert kept[form] == pytest.approx(2 + 1 / 64)
 
 
-def test_the_recorded_quality_run_is_whole_and_can_be_repeated():
-    frame, run = data.recorded("norm_quality"), record.RUNS["norm_quality"]
-    assert len(frame) == math.prod(len(values) for values in run.grid.values())
-    assert frame.attrs["settings"] == run.conditions
-    setting = {"placement": "post_norm", "norm": "rms_norm", "learning_rate": 3e-4, "seed": 7}
-    again = run.measure(**setting)
-    row = frame[(frame[list(setting)] == list(setting.values())).all(axis=1)].iloc[0]
-    # Sums in another order grow over 300 steps of Adam; at this, the smallest rate, 20 times less than seeds differ.
-    assert again["held_out_loss"] == pytest.approx(row["held_out_loss"], abs=0.005)
-    without = frame[frame["norm"] == "none"].drop(columns=["norm", "placement"]).groupby(["learning_rate", "seed"])
-    assert (without.nunique() == 1).all().all()  # without a norm both wirings are x + f(x)
-
-
 def test_rope_is_a_rotation_that_sees_only_distances(chapter):
     rope, x, y = chapter["rope"], rows(5, 64), rows(5, 64, seed=1)
     assert torch.allclose(rope(x, 17).norm(dim=-1), x.norm(dim=-1), atol=1e-12)
@@ -187,11 +169,11 @@ def test_invariances(norm):
 def test_drawings_keep_their_axes_and_give_the_number_in_the_title(chapter):
     i18n.set_language("both")
     figure, axes = canvas.new_figure((9.2, 4.2), ncols=2)
-    canvas.redraw(figure, plots.recentring, chapter["recentring"](mean_shift=0.0))
+    canvas.redraw(figure, drawings.recentring, chapter["recentring"](mean_shift=0.0))
     limits = [(ax.get_xlim(), ax.get_ylim()) for ax in axes]
-    canvas.redraw(figure, plots.recentring, chapter["recentring"](mean_shift=1.0))
+    canvas.redraw(figure, drawings.recentring, chapter["recentring"](mean_shift=1.0))
     assert limits == [(ax.get_xlim(), ax.get_ylim()) for ax in axes]
     assert "0.71" in axes[0].get_title(loc="left") and "0.71" in axes[1].get_title(loc="left")
     figure, axes = canvas.new_figure((9.2, 4.2), ncols=2)
-    canvas.redraw(figure, plots.norm_quality, chapter["compare"](learning_rate=3e-2, norm="none"))
+    canvas.redraw(figure, drawings.norm_quality, chapter["compare"](learning_rate=3e-2, norm="none"))
     assert "10 of 10 seeds diverged" in axes[1].get_title(loc="left")

@@ -8,14 +8,13 @@ bound on its points: a slope over depths from a to b changes by at most (error a
 import math
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 
 from normcourse import data, measure, theory
+from normcourse.chapters.pre_and_post_norm.drawings import slope
 from normcourse.models import Transformer, deep_mlp
-from normcourse.plots.placements import slope
 from normcourse.residual import PLACEMENTS
 
 from .test_measure import agrees
@@ -296,31 +295,3 @@ def test_positions_of_a_post_norm_transformer_become_alike_and_those_of_a_pre_no
     difference = last["post_norm"] - last["pre_norm"]
     assert difference.mean() > 4 * difference.std(ddof=1) / 5**0.5
     assert last["post_norm"].mean() > 0.9
-
-
-@pytest.mark.parametrize("name", ["warmup", "without_norm"])
-def test_the_recorded_map_says_how_it_was_made_and_can_be_repeated(name):
-    from normcourse import record
-
-    frame, run = data.recorded(name), record.RUNS[name]
-    assert {"command", "date", "machine", "torch", "settings"} <= set(frame.attrs)
-    assert len(frame) == math.prod(len(values) for values in run.grid.values())
-    row = frame[frame["depth"] == 12].iloc[0]
-    again = run.measure(
-        **{key: row[key] if key == "placement" else type(run.grid[key][0])(row[key]) for key in run.grid}
-    )
-    assert again["loss"] == pytest.approx(row["loss"], abs=0.05)
-    assert set(frame["seed"]) == {0, 1, 2} and isinstance(frame, pd.DataFrame)
-
-
-def test_repeating_a_part_of_a_recorded_run_returns_its_rows(monkeypatch):
-    from normcourse import record
-
-    run = record.Run(lambda a, b: {"sum": a + b}, {"a": [1, 2], "b": [10, 20]}, "")
-    monkeypatch.setitem(record.RUNS, "sum", run)
-    frame = record.repeat("sum", b=[5])
-    assert frame.to_dict("list") == {"a": [1, 2], "b": [5, 5], "sum": [6, 7]}
-    with pytest.raises(ValueError, match="sum has no setting 'c'; it has a, b"):
-        record.repeat("sum", c=[1])
-    with pytest.raises(ValueError, match="unknown run 'warm'; known are degradation"):
-        record.repeat("warm")

@@ -9,12 +9,11 @@ branches so far is off by O(depth/width) at most; 5 · depth / (4 · width) is t
 import itertools
 import math
 
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 
-from normcourse import data, theory
+from normcourse import theory
 from normcourse.measure import (
     Merged,
     layer_drops,
@@ -356,26 +355,3 @@ def test_impossible_requests_say_what_was_expected(call, message):
 
 
 # --- recorded ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["equal_depth", "rewiring", "stream_end"])
-def test_the_recorded_runs_are_whole_and_say_how_they_were_made(name):
-    from normcourse import record
-
-    frame, run = data.recorded(name), record.RUNS[name]
-    assert len(frame) == math.prod(len(values) for values in run.grid.values())
-    assert {"command", "date", "machine", "torch", "settings"} <= set(frame.attrs)
-    for column, values in run.grid.items():
-        assert set(frame[column]) == set(values)
-
-
-def test_a_recorded_rewiring_can_be_repeated():
-    """The loss before the first step depends on 300 steps in single precision: 0.05 nats, as in `tests/test_measure.py`."""
-    from normcourse import record
-
-    frame = data.recorded("rewiring")
-    setting = {"start": "scratch", "placement": "pre_norm", "reading": "forwards", "gain": 0.6, "learning_rate": 3e-3}
-    row = frame[(frame[list(setting)] == pd.Series(setting)).all(axis=1) & (frame["seed"] == 0)].iloc[0]
-    again = record.rewiring(**setting, seed=0)
-    assert again["before"] == pytest.approx(row["before"], abs=1e-3)  # new weights, no step yet
-    assert again["loss_200"] == pytest.approx(row["loss_200"], abs=0.05)

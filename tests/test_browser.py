@@ -7,7 +7,7 @@ import pytest
 
 from tools.browser import Notebook, chromium, jupyterlab, pixels, room
 from tools.build_exercises import EXERCISES
-from tools.build_notebooks import NOTEBOOKS, sources
+from tools.build_notebooks import NOTEBOOKS, lessons
 
 pytestmark = pytest.mark.slow
 
@@ -31,12 +31,12 @@ def visible(page, lang):
     )
 
 
-@pytest.mark.parametrize("source", sources(), ids=lambda source: source.stem)
-def test_notebook_in_jupyterlab(source, lab, artefacts):
+@pytest.mark.parametrize(("name", "source"), lessons(), ids=lambda part: part if isinstance(part, str) else "")
+def test_notebook_in_jupyterlab(name, source, lab, artefacts):
     with chromium() as page:
         problems = []
         page.on("pageerror", lambda error: problems.append(str(error)))
-        notebook = Notebook(page, lab, f"{source.stem}.ipynb")
+        notebook = Notebook(page, lab, f"{name}.ipynb")
 
         # before anything runs, the stored pictures are there
         expected = source.read_text(encoding="utf-8").count("\nexplore(")
@@ -46,7 +46,7 @@ def test_notebook_in_jupyterlab(source, lab, artefacts):
         seconds = notebook.run_all()
         assert not notebook.errors(), notebook.errors()
         assert wait_until(page, lambda: notebook.explorers().count() == expected)
-        print(f"{source.stem}: {seconds:.0f} s")
+        print(f"{name}: {seconds:.0f} s")
 
         # each slider listens to the arrow keys
         for number in range(expected):
@@ -60,7 +60,7 @@ def test_notebook_in_jupyterlab(source, lab, artefacts):
             page.keyboard.press(room(handles.first)[0])
             changed = wait_until(page, lambda e=explorer, b=before: pixels(e) != b)
             assert changed, f"explorer {number} does not answer the arrow key"
-            notebook.screenshot(artefacts / f"{source.stem}_explorer_{number}.png", of=explorer)
+            notebook.screenshot(artefacts / f"{name}_explorer_{number}.png", of=explorer)
 
         # the switch hides and shows prose, lays both side by side, and changes the figures' labels
         first = notebook.explorers().first
@@ -74,7 +74,7 @@ def test_notebook_in_jupyterlab(source, lab, artefacts):
             assert (zh, en) == (zh_all if shown != "en" else 0, en_all if shown != "zh" else 0)
             wait_until(page, lambda p=frozenset(pictures): pixels(first) not in p, 3000)
             pictures.add(pixels(first))
-            notebook.screenshot(artefacts / f"{source.stem}_{shown or 'both'}.png")
+            notebook.screenshot(artefacts / f"{name}_{shown or 'both'}.png")
         assert len(pictures) == 3, "the figure's words do not follow the language"
         left, right = (
             page.locator(f".jp-RenderedMarkdown:has([lang=zh]):has([lang=en]) [lang={lang}]").first.bounding_box()

@@ -25,7 +25,7 @@ from normcourse.check import check, diagnose, recorded, tasks
 from normcourse.check.case import answer, compare, right_answer, same_answer
 from normcourse.check.hidden import earned, load, load_each, score
 from tools import build_student
-from tools.build_exercises import EXERCISES, SOLUTIONS, record, release, solution, sources
+from tools.build_exercises import EXERCISES, SOLUTIONS, exercises, record, release, solution
 
 from . import answers
 
@@ -40,7 +40,7 @@ pytestmark = [
     ),
 ]
 HIDDEN, ESSAYS = load(SOLUTIONS / "hidden")
-NOTEBOOKS = [source.stem for source in sources()]
+NOTEBOOKS = [name for name, _ in exercises()]
 
 
 def written(folder, notebook):
@@ -159,17 +159,17 @@ def test_the_plain_definition_is_worth_everything():
     assert earned(task, [True] * 10) == task.points and 0 < earned(task, [True, False]) < task.points
 
 
-@pytest.mark.parametrize("source", sources(), ids=lambda source: source.stem)
-def test_the_solution_notebook_is_what_its_source_says(source):
-    built = nbformat.read(SOLUTIONS / source.stem / f"{source.stem}.ipynb", as_version=4)
+@pytest.mark.parametrize(("name", "source"), exercises(), ids=lambda part: part if isinstance(part, str) else "")
+def test_the_solution_notebook_is_what_its_source_says(name, source):
+    built = nbformat.read(SOLUTIONS / name / f"{name}.ipynb", as_version=4)
     expected = solution(source)
     assert [(c.cell_type, c.source, c.metadata) for c in built.cells] == [
         (c.cell_type, c.source, c.metadata) for c in expected.cells
     ]
 
 
-@pytest.mark.parametrize("source", sources(), ids=lambda source: source.stem)
-def test_the_first_cell_states_the_points(source):
+@pytest.mark.parametrize(("name", "source"), exercises(), ids=lambda part: part if isinstance(part, str) else "")
+def test_the_first_cell_states_the_points(name, source):
     cells = solution(source).cells
     points = sum(cell.metadata.get("nbgrader", {}).get("points", 0) for cell in cells)
     assert (
@@ -202,7 +202,7 @@ TRIVIAL = re.compile(
 
 def secrets():
     """The lines of all solutions, the rubrics, and the names and cases of the hidden tests."""
-    for source in sources():
+    for _, source in exercises():
         for cell in solution(source).cells:
             for region in re.findall(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END", cell.source, re.S):
                 yield from filter(lambda line: not TRIVIAL.fullmatch(line), map(str.strip, region.splitlines()))
@@ -261,7 +261,9 @@ def test_nbgrader_grades_a_submission_and_leaves_the_essay_to_formgrader(tmp_pat
 
     nbgrader("generate_assignment", name, "--force")
     submission = nbformat.read(tmp_path / "exercises" / name / f"{name}.ipynb", as_version=4)
-    solved = {c.metadata.get("nbgrader", {}).get("grade_id"): c.source for c in solution(sources([name])[0]).cells}
+    solved = {
+        c.metadata.get("nbgrader", {}).get("grade_id"): c.source for c in solution(exercises([name])[0].source).cells
+    }
     for cell in submission.cells:
         grade_id = cell.metadata.get("nbgrader", {}).get("grade_id")
         if grade_id in ("layer_norm", "welford", "why_not_batch_norm"):
@@ -285,7 +287,7 @@ def test_nbgrader_grades_a_submission_and_leaves_the_essay_to_formgrader(tmp_pat
 
 def test_every_essay_has_a_rubric_in_both_languages_that_adds_up():
     found = {}
-    for source in sources():
+    for _, source in exercises():
         for cell in solution(source).cells:
             if marker := re.match(r"<!-- EXERCISE: (\w+) -->", cell.source):
                 rubric = re.search(r"### BEGIN SOLUTION\n(.*)### END SOLUTION", cell.source, re.S)[1]

@@ -33,7 +33,7 @@ from normcourse.explore import Explorer, explore
 from normcourse.explore.studio import studio
 from normcourse.residual import PLACEMENTS
 from tools import build_exercises
-from tools.build_notebooks import read, sources
+from tools.build_notebooks import lessons, read
 
 
 def experiment(depth=5, gain=1.0, placement="plain"):
@@ -705,7 +705,7 @@ def compile_cell(code):
 
 NUMBERED = [
     (source, number)
-    for source in [*sources(), *build_exercises.sources()]
+    for _, source in [*lessons(), *build_exercises.exercises()]
     for number in range(source.read_text(encoding="utf-8").count("\nexplore("))
 ]
 

@@ -8,7 +8,6 @@ below the log of the mean by at most 5/(4 width) per layer.
 
 import math
 
-import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -307,18 +306,6 @@ def test_the_texts_are_there_and_batches_are_excerpts():
         next(data.batches(torch.arange(5), 2, 10))
     with pytest.raises(FileNotFoundError, match="no recorded result 'nothing'"):
         data.recorded("nothing")
-
-
-def test_the_recorded_run_says_how_it_was_made_and_can_be_repeated():
-    from normcourse import record
-
-    frame, run = data.recorded("degradation"), record.RUNS["degradation"]
-    assert {"command", "date", "machine", "torch", "settings"} <= set(frame.attrs)
-    assert len(frame) == math.prod(len(values) for values in run.grid.values())
-    row = frame[(frame["depth"] == 4) & (frame["placement"] == "plain") & (frame["learning_rate"] == 1e-3)].iloc[0]
-    again = run.measure(placement="plain", gain=run.grid["gain"][0], depth=4, learning_rate=1e-3, seed=0)
-    assert again["loss"] == pytest.approx(row["loss"], abs=0.05)
-    assert isinstance(frame, pd.DataFrame)
 
 
 def test_training_without_clipping_survives_a_gradient_norm_beyond_single_precision():

@@ -40,7 +40,7 @@ ORDER = [
         "i18n",
         "canvas",
     ),
-    *("plots", "explore", "record", "lab", "check", "grade"),
+    *("explore", "record", "chapters", "lab", "check", "grade"),
 ]
 
 
@@ -89,20 +89,20 @@ def test_imports_point_one_way_and_private_names_stay_at_home():
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("from ..grade.report import page", "plots/common.py imports grade"),
-        ("from ..grade import report", "plots/common.py imports grade"),
-        ("from .. import grade", "plots/common.py imports grade"),
-        ("from .. import canvas, grade as g", "plots/common.py imports grade"),
-        ("import normcourse.grade", "plots/common.py imports grade"),
-        ("import os, normcourse.grade.report as r", "plots/common.py imports grade"),
-        ("from normcourse import grade", "plots/common.py imports grade"),
-        ("from normcourse.grade.report import (\n    page,\n)", "plots/common.py imports grade"),
-        ("def later():\n    from ..grade.report import page", "plots/common.py imports grade"),
-        ('import importlib\nimportlib.import_module("normcourse.grade.report")', "plots/common.py imports grade"),
-        ("from ..canvas import _keep", "plots/common.py imports _keep of canvas"),
-        ("from normcourse.canvas import _keep as keep", "plots/common.py imports _keep of canvas"),
+        ("from ..grade.report import page", "chapters/common.py imports grade"),
+        ("from ..grade import report", "chapters/common.py imports grade"),
+        ("from .. import grade", "chapters/common.py imports grade"),
+        ("from .. import canvas, grade as g", "chapters/common.py imports grade"),
+        ("import normcourse.grade", "chapters/common.py imports grade"),
+        ("import os, normcourse.grade.report as r", "chapters/common.py imports grade"),
+        ("from normcourse import grade", "chapters/common.py imports grade"),
+        ("from normcourse.grade.report import (\n    page,\n)", "chapters/common.py imports grade"),
+        ("def later():\n    from ..grade.report import page", "chapters/common.py imports grade"),
+        ('import importlib\nimportlib.import_module("normcourse.grade.report")', "chapters/common.py imports grade"),
+        ("from ..canvas import _keep", "chapters/common.py imports _keep of canvas"),
+        ("from normcourse.canvas import _keep as keep", "chapters/common.py imports _keep of canvas"),
         ("from ..canvas import curve", None),
-        ("from . import grade", None),  # a file of plots
+        ("from . import grade", None),  # a file of chapters
         ("from .lines import _thin", None),
         ("import grade", None),
         ("from normcourse import __version__", None),
@@ -110,10 +110,10 @@ def test_imports_point_one_way_and_private_names_stay_at_home():
 )
 def test_an_import_against_the_order_is_found_in_every_form(line, fault, tmp_path):
     package = tmp_path / "normcourse"
-    for path in ("plots/__init__.py", "plots/common.py", "grade/__init__.py", "grade/report.py", "canvas.py"):
+    for path in ("chapters/__init__.py", "chapters/common.py", "grade/__init__.py", "grade/report.py", "canvas.py"):
         (package / path).parent.mkdir(parents=True, exist_ok=True)
         (package / path).write_text("")
-    (package / "plots" / "common.py").write_text(f"{line}\n")
+    (package / "chapters" / "common.py").write_text(f"{line}\n")
     assert list(faults(package)) == ([fault] if fault else [])
     (package / "new.py").write_text("")
     assert "new has no place in ORDER" in list(faults(package))
@@ -121,7 +121,7 @@ def test_an_import_against_the_order_is_found_in_every_form(line, fault, tmp_pat
 
 def test_no_file_of_what_is_measured_and_drawn_is_longer_than_350_lines():
     """Norms, wirings, theory, probes and drawings are read by learners."""
-    rooms = ("registry", "norms", "residual", "theory", "measure", "i18n", "canvas", "plots")
+    rooms = ("registry", "norms", "residual", "theory", "measure", "i18n", "canvas", "chapters")
     files = [f for room in rooms for f in (ROOT / "normcourse").glob(f"{room}*/*.py")]
     files += [ROOT / "normcourse" / f"{room}.py" for room in rooms if (ROOT / "normcourse" / f"{room}.py").exists()]
     long = {file.name: n for file in files if (n := len(file.read_text(encoding="utf-8").splitlines())) > 350}
@@ -132,7 +132,7 @@ def test_an_unknown_attribute_lists_the_modules():
     import normcourse
 
     assert normcourse.norms.layer_norm
-    with pytest.raises(AttributeError, match="no attribute 'layernorm'; its modules are check, data"):
+    with pytest.raises(AttributeError, match="no attribute 'layernorm'; its modules are chapters, check"):
         normcourse.layernorm  # noqa: B018
 
 

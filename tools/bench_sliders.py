@@ -21,7 +21,7 @@ from pathlib import Path
 import nbformat
 
 from .browser import Notebook, chromium, jupyterlab, room
-from .build_notebooks import read, sources
+from .build_notebooks import lessons, read
 
 PLAIN = """
 import ipywidgets
@@ -199,7 +199,7 @@ def main():
         with jupyterlab(folder) as address, chromium() as page:
             rows = [
                 r
-                for s in sources(arguments.names)
+                for s in lessons(arguments.names)
                 for r in bench(page, address, s, folder, arguments.steps, arguments.jumps)
             ]
     worst = max(statistics.median(mine) / statistics.median(its) for _, mine, its, _, _ in rows)

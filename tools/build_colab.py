@@ -15,18 +15,11 @@ from pathlib import Path
 import nbformat
 
 from . import ROOT, repository
-from .stamp import first_cell
+from .stamp import colab_address, first_cell
 
-PAGES = "gh-pages"  # the branch that the folder is published to
 BLOCK = re.compile(r'<div lang="(zh|en)">\n\n(.*?)\n\n</div>\n?', re.S)
 HEADING = re.compile(r"^(#+ (?:\d\d )?)(.+?) · (.+)$", re.M)
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!https?:|#|data:|attachment:)([^)\s]+)\)")
-
-
-def address(path, language, repo):
-    """Where a notebook of the course opens in Colab."""
-    owner = repo.removeprefix("https://github.com/")
-    return f"https://colab.research.google.com/github/{owner}/blob/{PAGES}/colab/{language}/{path}"
 
 
 def in_one_language(path, language, repo=None, sha256=None):
@@ -58,7 +51,7 @@ def absolute(match, path, language, repo):
     if repo is None:
         return words
     name = file.relative_to(ROOT).as_posix()
-    where = address(name, language, repo) if file.suffix == ".ipynb" else f"{repo}/blob/HEAD/{name}"
+    where = colab_address(name, language, repo) if file.suffix == ".ipynb" else f"{repo}/blob/HEAD/{name}"
     return f"[{words}]({where}{'#' * bool(anchor)}{anchor})"
 
 

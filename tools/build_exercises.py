@@ -21,7 +21,7 @@ from normcourse.check import recorded
 from normcourse.check.hidden import load, load_each
 
 from . import ROOT
-from .build_notebooks import execute, read
+from .build_notebooks import Text, chosen, execute, read
 
 SOLUTIONS, EXERCISES = ROOT / "solutions", ROOT / "exercises"
 HIDDEN = """### BEGIN HIDDEN TESTS
@@ -32,11 +32,9 @@ assert_right("{name}", {name})
 """
 
 
-def sources(names=()):
-    found = [p for p in sorted((SOLUTIONS / "source").glob("*.md")) if not names or p.name.startswith(tuple(names))]
-    if not found:
-        raise SystemExit(f"no source in {SOLUTIONS / 'source'} starts with {', '.join(names)}")
-    return found
+def exercises(names=()):
+    """The `Text`s of the exercises whose names start with one of `names` (of all without any)."""
+    return chosen([Text(path.stem, path) for path in sorted((SOLUTIONS / "source").glob("*.md"))], names)
 
 
 def solution(source):
@@ -68,8 +66,8 @@ def record(name, folder=recorded.FOLDER):
     recorded.write(folder / f"{name}.gz", load_each(SOLUTIONS / "hidden")[name][0].values())
 
 
-def build_solution(source):
-    start, folder = time.monotonic(), SOLUTIONS / source.stem
+def build_solution(name, source):
+    start, folder = time.monotonic(), SOLUTIONS / name
     folder.mkdir(exist_ok=True)
     for old in folder.glob("expected_*.png"):
         old.unlink()
@@ -79,8 +77,8 @@ def build_solution(source):
         picture = next(output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {}))
         (folder / f"expected_{number}.png").write_bytes(base64.b64decode(picture))
     notebook.metadata.language_info = {"name": "python"}  # not the version of Python that ran it
-    nbformat.write(notebook, folder / f"{source.stem}.ipynb")
-    print(f"{source.stem}: {time.monotonic() - start:.0f} s")
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+    print(f"{name}: {time.monotonic() - start:.0f} s")
 
 
 def release(names, root=ROOT):
@@ -100,12 +98,12 @@ def release(names, root=ROOT):
 
 
 def main():
-    chosen = sources(sys.argv[1:])
-    for source in chosen:
-        record(source.stem)
-    for source in chosen:
-        build_solution(source)
-    release([source.stem for source in chosen])
+    wanted = exercises(sys.argv[1:])
+    for name, _ in wanted:
+        record(name)
+    for text in wanted:
+        build_solution(*text)
+    release([name for name, _ in wanted])
 
 
 if __name__ == "__main__":

@@ -1,14 +1,20 @@
-"""`make stamp`: what depends on the repository's address and the version, written where learners meet it.
+"""`make stamp`: what is generated where learners meet it.
 
-The first cell of every notebook and exercise, and the table of chapters with its badges in README.md. Both come from
-pyproject.toml alone; tests compare. Nothing is run again: outputs stay as they are.
+The first cell of every notebook and exercise, from the version and the repository's address in pyproject.toml; and the
+tables of chapters in README.md, from the chapters themselves. Tests compare. Nothing is run: outputs stay as they are.
 """
 
+import re
+
 import nbformat
+
+from normcourse.chapters import chapters
 
 from . import ROOT, repository, version
 
 STORED = ("notebooks/*.ipynb", "exercises/*/*.ipynb", "solutions/*/*.ipynb")
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+PAGES = "gh-pages"  # the branch that the notebooks for Colab are published to
 FIRST_CELL = """\
 # 在 Colab 和 Kaggle 上安装课程（不动 torch） · installs the course on Colab and Kaggle, leaves torch alone
 import importlib.util
@@ -32,6 +38,12 @@ def requirement(address, number, sha256=None):
         return f"normcourse=={number}"
     wheel = f"{address}/releases/download/v{number}/normcourse-{number}-py3-none-any.whl"
     return f"normcourse @ {wheel}" + (f"#sha256={sha256}" if sha256 else "")
+
+
+def colab_address(path, language, repo):
+    """Where a notebook of the course, in one language, opens in Colab."""
+    owner = repo.removeprefix("https://github.com/")
+    return f"https://colab.research.google.com/github/{owner}/blob/{PAGES}/colab/{language}/{path}"
 
 
 def first_cell(sha256=None):
@@ -59,7 +71,50 @@ def stamp(notebook, cell=None):
     return notebook
 
 
+def table(language, notebooks="", badges=None):
+    """The chapters as a Markdown table in one language, "zh" or "en".
+
+    Args: notebooks: where they lie, seen from the file that holds the table. badges: the repository's address, for a
+        column of links that open a chapter in Colab.
+    """
+    heading, pending = (
+        (("章", "量什么", "分钟"), "编写中")
+        if language == "zh"
+        else (("chapter", "what is measured", "minutes"), "being written")
+    )
+    rows = [["", *heading, *(["Colab"] if badges else [])]]
+    rows.append(["---"] * len(rows[0]))
+    for chapter in chapters():
+        title = chapter.title[language]
+        if chapter.lesson:
+            title = f"[{title}]({notebooks}{chapter.name}.ipynb)"
+        row = [
+            f"{chapter.number:02d}",
+            title,
+            chapter.measures[language],
+            str(chapter.minutes) if chapter.lesson else pending,
+        ]
+        if badges:
+            where = colab_address(f"notebooks/{chapter.name}.ipynb", language, badges)
+            row.append(f"[![Colab]({BADGE})]({where})" if chapter.lesson else "")
+        rows.append(row)
+    return "\n".join(f"| {' | '.join(row)} |".replace("|  |", "| |") for row in rows)
+
+
+def readme(text):
+    """The README with its tables of chapters made anew, between `<!-- chapters zh -->` and `<!-- end -->`."""
+    for language in ("zh", "en"):
+        new = f"<!-- chapters {language} -->\n{table(language, 'notebooks/', repository())}\n<!-- end -->"
+        places = re.findall(rf"<!-- chapters {language} -->.*?<!-- end -->", text, re.S)
+        if len(places) != 1:
+            raise ValueError(f"README.md has {len(places)} places for the table in {language}; expected 1")
+        text = text.replace(places[0], new)
+    return text
+
+
 def main():
+    path = ROOT / "README.md"
+    path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
     for path in sorted(file for pattern in STORED for file in ROOT.glob(pattern)):
         before = path.read_text(encoding="utf-8")
         notebook = stamp(nbformat.reads(before, as_version=4))

@@ -161,7 +161,7 @@ def test_in_colab(name, place, tmp_path):
 
 def test_a_picture_that_comes_too_late_would_be_seen(place, tmp_path):
     """Without a module google.colab a picture not drawn ahead is sent by a thread, after the handler's end."""
-    folder, fake = place
+    _, fake = place
     page = Page(tmp_path, fake)
     code = """
 import time

@@ -41,15 +41,15 @@ def next_characters(ids, batch_size, context, seed=0):
 
 
 def recorded(name):
-    """A recorded result as a DataFrame; `.attrs` holds its provenance (command, machine, versions, date)."""
+    """What a chapter recorded as a DataFrame; `.attrs` holds its provenance (command, machine, versions, date)."""
     import json
 
     import pandas
 
-    path = FOLDER / "recorded" / f"{name}.csv"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.csv"))) or "none yet"
-        raise FileNotFoundError(f"no recorded result {name!r}; recorded are: {known}")
+    known = {path.stem: path for path in sorted(FOLDER.parent.glob("chapters/*/recorded/*.csv"))}
+    if name not in known:
+        raise FileNotFoundError(f"no recorded result {name!r}; recorded are: {', '.join(known) or 'none yet'}")
+    path = known[name]
     frame = pandas.read_csv(path, comment="#")
     with path.open(encoding="utf-8") as file:
         frame.attrs = json.loads(file.readline().removeprefix("#"))

@@ -29,7 +29,7 @@ from .closed import Closing
 # What the notebooks of the course import: once here, not once per submission.
 PRELOADED = (
     *("pandas", "matplotlib.pyplot", "ipywidgets", "normcourse.canvas", "normcourse.check", "normcourse.explore"),
-    *("normcourse.i18n", "normcourse.measure", "normcourse.models", "normcourse.norms", "normcourse.plots"),
+    *("normcourse.i18n", "normcourse.measure", "normcourse.models", "normcourse.norms", "normcourse.chapters.curves"),
     *("normcourse.residual", "normcourse.theory", "normcourse.train", "torch._dynamo", "triton.runtime.interpreter"),
     *("normcourse.fused", "torch._refs", "torch._decomp.decompositions"),
 )

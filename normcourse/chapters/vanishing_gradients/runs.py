@@ -1,0 +1,33 @@
+"""The recorded run of chapter 01, which chapter 02 draws, too."""
+
+from ... import data
+from ...models import CharacterMLP
+from ...record import Run
+from ...train import train
+from ..small_transformers import final_loss
+
+
+def degradation(placement, gain, depth, learning_rate, seed):
+    """Training loss of a deep character model after 500 steps: the mean of the first 20 and of the last 50 steps."""
+    ids, vocabulary = data.encode(data.load_text("en"))
+    model = CharacterMLP(
+        len(vocabulary), depth, placement, width=64, context=8, activation="relu", gain=gain, seed=seed
+    )
+    batches = data.next_characters(ids, 64, 8, seed)
+    history = train(model, batches, steps=500, learning_rate=learning_rate, progress=False)
+    return {"early_loss": round(history["loss"][:20].mean(), 4), "loss": final_loss(history, 500)}
+
+
+DEGRADATION = {
+    "placement": ["plain", "residual", "highway", "rezero"],
+    "gain": [3**-0.5, 2**0.5],
+    "depth": [1, 2, 4, 8, 12, 16, 20, 30, 40, 50],
+    "learning_rate": [3e-4, 1e-3, 3e-3, 1e-2],
+    "seed": [0, 1, 2],
+}
+
+RUNS = {
+    "degradation": Run(
+        degradation, DEGRADATION, "Adam, 500 steps, batch 64, width 64, context 8, ReLU, text: Moby-Dick 1–22"
+    ),
+}
