@@ -9,6 +9,7 @@ Importing this module sets matplotlib's defaults to the look of the course, with
 
 import base64
 import contextlib
+import copy
 import io
 import itertools
 import math
@@ -124,7 +125,7 @@ def _renew(figure):
     figure.set_size_inches(size)
     for settings in (True, False):
         for part, attributes in zip(_parts(figure), plain):
-            vars(part).update(attributes)
+            vars(part).update(copy.deepcopy(attributes))
         if settings:  # some are read by clear, and some only changed by it
             for ax in places:
                 ax.clear()
@@ -141,8 +142,9 @@ def _parts(figure):
 
 
 def _plain(part):
-    """Its settings: attributes that are no objects with a life of their own."""
-    return {k: v for k, v in vars(part).items() if v is None or isinstance(v, (bool, int, float, str, tuple))}
+    """Its settings: attributes that are no objects with a life of their own, and the tables for its ticks."""
+    kinds = (type(None), bool, int, float, str, tuple)
+    return {k: copy.copy(v) for k, v in vars(part).items() if isinstance(v, kinds) or k.endswith("_tick_kw")}
 
 
 @_look()
