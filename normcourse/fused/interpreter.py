@@ -53,9 +53,9 @@ def _one_at_a_time(run):
 
 
 if INTERPRETED.value:
-    # The interpreter is made for one thread: it exchanges the functions of tl during a launch and keeps the place in the
-    # grid in one object for the whole process. An explorer's threads launch beside the learner's cells, whose own
-    # kernels count too: so not our launches wait for each other, but all.
+    # The interpreter is made for one thread: it exchanges the functions of tl during a launch and keeps the place in
+    # the grid in one object for the whole process. An explorer's threads launch beside the learner's cells, whose own
+    # kernels count too: so not only our launches wait for each other, but all.
     from triton.runtime.interpreter import InterpretedFunction
 
     with chosen(), contextlib.suppress(ModuleNotFoundError):
@@ -87,7 +87,7 @@ with chosen():
     def round_to(x, dtype: tl.constexpr):
         """x (fp32 or fp64) in `dtype`, to nearest, ties to even, as the hardware does.
 
-        The interpreter by itself cuts the lower half of an fp32 off to make a bf16, which is wrong by up to a whole unit.
+        The interpreter by itself cuts the lower half of an fp32 off to make a bf16, wrong by up to a whole unit.
         Adding half a unit less one, and the last bit that stays, makes cutting off the same as rounding to even.
         """
         if INTERPRETED and dtype == tl.bfloat16:
