@@ -1,13 +1,15 @@
-"""The look of the course, and artists that are moved instead of drawn anew.
+"""The look of the course, and its building blocks.
 
-A drawing function takes `(frame, ax)` and draws onto the axes it is given. Drawing the same thing again on the same
-axes moves the artists that are there (`curve`, `band`, `theory`, `level` and `note` keep theirs by name), which is what
-makes sliders fast. What a function draws with matplotlib's own methods is removed before the next picture.
+A drawing function takes `(frame, ax)` and draws onto the axes it is given, with `curve`, `band`, `theory`, `level` and
+`note` or with matplotlib's own methods. `redraw` begins with the axes as they were when the figure was new: a picture
+depends on nothing that was drawn, and on no style that was set, before it.
 
 Importing this module sets matplotlib's defaults to the look of the course, with a font that has Chinese.
 """
 
 import base64
+import contextlib
+import copy
 import io
 import itertools
 import math
@@ -26,33 +28,34 @@ from .registry import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, Look  
 from .residual import PLACEMENTS
 
 font_manager.fontManager.addfont(FONT)
-matplotlib.rcParams.update(
-    {
-        "font.family": ["NormCourse Sans", "DejaVu Sans"],
-        "font.size": 11,
-        "axes.titlesize": 12.5,
-        "axes.titlelocation": "left",
-        "axes.titlepad": 10,
-        "axes.labelsize": 11,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": "#555555",
-        "axes.labelcolor": "#222222",
-        "axes.grid": True,
-        "grid.color": "#e4e4e4",
-        "grid.linewidth": 0.8,
-        "axes.axisbelow": True,
-        "xtick.color": "#444444",
-        "ytick.color": "#444444",
-        "lines.linewidth": 2.0,
-        "lines.markersize": 4.5,
-        "figure.figsize": (7.6, 4.2),
-        "figure.dpi": 100,
-        "figure.facecolor": "white",
-        "savefig.facecolor": "white",
-        "axes.unicode_minus": True,
-    }
-)
+_SETTINGS = {
+    "font.family": ["NormCourse Sans", "DejaVu Sans"],
+    "font.size": 11,
+    "axes.titlesize": 12.5,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.labelsize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#555555",
+    "axes.labelcolor": "#222222",
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "lines.linewidth": 2.0,
+    "lines.markersize": 4.5,
+    "figure.figsize": (7.6, 4.2),
+    "figure.dpi": 100,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+    "axes.unicode_minus": True,
+}
+matplotlib.rcParams.update(_SETTINGS)
+_NO_LOOK = {"backend", "backend_fallback", "interactive", "toolbar", "timezone", "webagg.address", "date.epoch"}
+_LOOK = {name: value for name, value in matplotlib.rcParamsDefault.items() if name not in _NO_LOOK} | _SETTINGS
 
 # One colour, marker and dash per wiring and per norm throughout the course.
 STYLES = ChainMap(PLACEMENTS.each("look"), NORMS.each("look"))
@@ -61,6 +64,20 @@ LINE = {"linewidth": matplotlib.rcParams["lines.linewidth"], "markersize": matpl
 LINE |= {"zorder": 2, "alpha": None}
 
 
+@contextlib.contextmanager
+def _look():
+    """The look of the course for a moment, whatever style was set. Touches only settings that differ, and not those
+    that the learner's cell, running beside this, sets meanwhile."""
+    settings = matplotlib.rcParams
+    theirs = {name: settings[name] for name, ours in _LOOK.items() if settings[name] != ours}
+    settings.update({name: _LOOK[name] for name in theirs})
+    try:
+        yield
+    finally:
+        settings.update({name: value for name, value in theirs.items() if settings[name] == _LOOK[name]})
+
+
+@_look()
 def new_figure(size=None, **subplots):
     """A figure off pyplot's books, with fixed margins so that axes stay put, and its axes (as `Figure.subplots`)."""
     figure = Figure(figsize=size)
@@ -70,18 +87,58 @@ def new_figure(size=None, **subplots):
     figure.subplots_adjust(
         left=0.85 / width, right=1 - 1.15 / width, bottom=0.75 / height, top=1 - 0.72 / height, wspace=0.5
     )
+    plain = [_plain(part) for part in _parts(figure)]
+    figure._normcourse_new = figure.get_size_inches(), {ax: ax.get_subplotspec() for ax in figure.axes}, plain
     return figure, axes
 
 
+@_look()
 def redraw(figure, draw, frame):
-    """Draw `frame` onto the figure's axes, reusing what is there. `draw(frame, ax)` gets one axes or their array."""
-    for ax in figure.axes:
+    """Draw `frame` onto the figure's axes as if they were new. `draw(frame, ax)` gets one axes or their array."""
+    axes = _renew(figure)
+    for ax in axes:
         _begin(ax)
-    draw(frame, figure.axes[0] if len(figure.axes) == 1 else np.array(figure.axes))
-    for ax in figure.axes:
+    draw(frame, axes[0] if len(axes) == 1 else np.array(axes))
+    for ax in axes:
         _finish(ax)
 
 
+def _renew(figure):
+    """The axes of a new figure, with nothing left of what was drawn. (`Axes.clear` alone leaves settings and other
+    axes; new axes would be no longer those that `new_figure` returned.)"""
+    size, places, plain = figure._normcourse_new
+    for ax in [ax for ax in figure.axes if ax not in places]:  # colour bars, twins
+        ax.remove()
+    lists = (figure.texts, figure.lines, figure.patches, figure.images, figure.artists, figure.legends)
+    for artist in itertools.chain(*map(list, lists)):
+        artist.remove()
+    figure.subfigs = []
+    figure.set_size_inches(size)
+    for settings in (True, False):
+        for part, attributes in zip(_parts(figure), plain):
+            vars(part).update(copy.deepcopy(attributes))
+        if settings:  # some are read by clear, and some only changed by it
+            for ax in places:
+                ax.clear()
+    for ax, place in places.items():
+        ax.set_subplotspec(place)
+        vars(ax).pop("_normcourse_kept", None)
+    return [*places]
+
+
+def _parts(figure):
+    """What of a figure carries settings."""
+    axes = [[ax, ax.patch, *ax.spines.values(), *ax._axis_map.values()] for ax in figure.axes]
+    return [figure, figure.patch, figure.subplotpars, *itertools.chain(*axes)]
+
+
+def _plain(part):
+    """Its settings: attributes that are no objects with a life of their own, and the tables for its ticks."""
+    kinds = (type(None), bool, int, float, str, tuple)
+    return {k: copy.copy(v) for k, v in vars(part).items() if isinstance(v, kinds) or k.endswith("_tick_kw")}
+
+
+@_look()
 def png(figure, compress_level=1):
     """The figure as PNG bytes."""
     from PIL import Image
@@ -243,17 +300,7 @@ def _label(ax, label, x, y, colour):
 
 
 def _begin(ax):
-    kept = ax.__dict__.setdefault("_normcourse_kept", {})
     ax._normcourse_labels = []
-    ours = set(map(id, kept.values()))
-    for artist in [*ax.lines, *ax.collections, *ax.patches, *ax.texts, *ax.images, *ax.tables]:
-        if id(artist) not in ours:
-            artist.remove()
-    for artist in kept.values():
-        artist.set_visible(False)
-    if legend := ax.get_legend():
-        legend.remove()
-    ax.relim()
 
 
 def _finish(ax):

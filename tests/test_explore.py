@@ -24,7 +24,9 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn
 import torch
+from matplotlib import pyplot
 from PIL import Image
 
 from normcourse import canvas, i18n
@@ -325,6 +327,108 @@ def test_drawing_again_leaves_nothing_of_the_picture_before():
         canvas.redraw(used, messy, experiment(depth))
     canvas.redraw(fresh, messy, experiment(3))
     assert np.array_equal(picture(canvas.png(used)), picture(canvas.png(fresh)))
+
+
+def bars(frame, ax):
+    ax.bar(frame["layer"], frame["value"], label="bars")
+    ax.legend()
+
+
+def messy_axes(frame, ax):
+    ax.plot([1, 2], [2, 1], label="a")
+    ax.set(facecolor="black", aspect="equal", xticks=[1, 2], title="x")
+    ax.invert_yaxis()
+    ax.spines["left"].set(visible=False, linewidth=7)
+    ax.tick_params(axis="x", rotation=60, colors="red")
+    ax.minorticks_on()
+    ax.margins(0.4)
+    ax.xaxis.set_label_position("top")
+    ax.yaxis.set_visible(False)
+    ax.grid(False)
+    ax.patch.set_alpha(0.3)
+
+
+def messy_figure(frame, ax):
+    image = ax.imshow(np.arange(6).reshape(2, 3))
+    ax.figure.colorbar(image, ax=ax)
+    ax.inset_axes([0.5, 0.5, 0.4, 0.4]).plot([1, 2])
+    ax.twinx().plot([3, 4], color="red")
+    ax.secondary_xaxis("top")
+    ax.figure.suptitle("over all")
+    ax.figure.text(0.5, 0.5, "words")
+    ax.figure.add_artist(matplotlib.lines.Line2D([0, 1], [0, 1]))
+    ax.figure.legend(["a"])
+    ax.figure.set_facecolor("yellow")
+    ax.figure.add_axes([0.7, 0.7, 0.2, 0.2])
+    ax.figure.subplots_adjust(left=0.3)
+    ax.figure.set_size_inches(3, 3)
+
+
+def hidden_axes(frame, ax):
+    ax.set_axis_off()
+    ax.set_position([0.4, 0.4, 0.2, 0.2])
+    ax.set_xscale("log")
+    ax.set_yscale("symlog")
+    ax.axhline(3)
+
+
+def plain_axes(frame, ax):
+    ax.plot(frame["layer"], frame["value"])
+    ax.scatter(frame["layer"], frame["value"])
+
+
+@pytest.mark.parametrize("before", [bars, messy_axes, messy_figure, hidden_axes, plain_axes, draw])
+def test_a_picture_drawn_after_another_is_that_of_a_new_figure(before):
+    for now in (plain_axes, bars, draw):
+        used, _ = canvas.new_figure()
+        fresh, _ = canvas.new_figure()
+        for function in (before, before, now):
+            canvas.redraw(used, function, experiment(5))
+            shown = canvas.png(used)
+        canvas.redraw(fresh, now, experiment(5))
+        assert np.array_equal(picture(shown), picture(canvas.png(fresh))), now.__name__
+
+
+def test_several_axes_in_a_grid_are_as_new_too():
+    def panels(frame, axes):
+        for ax in axes:
+            draw(frame, ax)
+
+    def messy_panels(frame, axes):
+        messy_axes(frame, axes[0])
+        axes[1].figure.colorbar(axes[1].imshow([[1, 2]]), ax=list(axes))
+
+    layout = {"size": (9.2, 4.2), "ncols": 2, "gridspec_kw": {"wspace": 0.05, "right": 0.9}, "sharey": True}
+    used, fresh = canvas.new_figure(**layout)[0], canvas.new_figure(**layout)[0]
+    for function in (messy_panels, panels):
+        canvas.redraw(used, function, experiment(5))
+        shown = canvas.png(used)
+    canvas.redraw(fresh, panels, experiment(5))
+    assert np.array_equal(picture(shown), picture(canvas.png(fresh)))
+
+
+@pytest.mark.parametrize("style", ["seaborn", "dark_background", "xkcd", "one by one"])
+def test_no_style_of_the_learners_reaches_a_picture_and_none_is_changed_by_it(style):
+    def look():
+        figure, _ = canvas.new_figure()
+        canvas.redraw(figure, bars, experiment(5))
+        return picture(canvas.png(figure))
+
+    expected = look()
+    with matplotlib.rc_context():
+        if style == "seaborn":
+            seaborn.set_theme()
+        elif style == "xkcd":
+            pyplot.xkcd()
+        elif style == "one by one":
+            matplotlib.rcParams.update({"font.size": 30, "axes.grid": False, "axes.prop_cycle": "cycler('color', 'r')"})
+        else:
+            pyplot.style.use(style)
+        set_before = {name: repr(value) for name, value in matplotlib.rcParams.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert np.array_equal(look(), expected)
+        assert {name: repr(value) for name, value in matplotlib.rcParams.items()} == set_before
 
 
 def test_labels_at_line_ends_do_not_cover_each_other():

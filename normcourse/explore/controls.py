@@ -1,4 +1,4 @@
-"""Controls: what each parameter ranges over, as a row of positions 0 … count − 1 with a slider, a choice or a checkbox."""
+"""Controls: what each parameter ranges over, a row of positions 0 … count − 1 under a slider, choice or checkbox."""
 
 import inspect
 import math

@@ -11,7 +11,8 @@ import torch
 
 @contextlib.contextmanager
 def chosen():
-    """Without a GPU, TRITON_INTERPRET=1: triton reads it when it is imported and at each @triton.jit, not at launches. Afterwards the environment is as it was, for the learner's own kernels and for processes to come."""
+    """Without a GPU, TRITON_INTERPRET=1: triton reads it when it is imported and at each @triton.jit, not at launches.
+    Afterwards the environment is as it was, for the learner's own kernels and for processes to come."""
     imported = sys.modules.get("triton")
     too_late = imported is not None and isinstance(imported.language.sum, imported.JITFunction)
     if torch.cuda.is_available() or "TRITON_INTERPRET" in os.environ or too_late:
@@ -52,9 +53,9 @@ def _one_at_a_time(run):
 
 
 if INTERPRETED.value:
-    # The interpreter is made for one thread: it exchanges the functions of tl during a launch and keeps the place in the
-    # grid in one object for the whole process. An explorer's threads launch beside the learner's cells, whose own
-    # kernels count too: so not our launches wait for each other, but all.
+    # The interpreter is made for one thread: it exchanges the functions of tl during a launch and keeps the place in
+    # the grid in one object for the whole process. An explorer's threads launch beside the learner's cells, whose own
+    # kernels count too: so not only our launches wait for each other, but all.
     from triton.runtime.interpreter import InterpretedFunction
 
     with chosen(), contextlib.suppress(ModuleNotFoundError):
@@ -80,17 +81,19 @@ def check_can_run(device):
     )
 
 
-@triton.jit
-def round_to(x, dtype: tl.constexpr):
-    """x (fp32 or fp64) in `dtype`, to nearest, ties to even, as the hardware does.
+with chosen():
 
-    The interpreter by itself cuts the lower half of an fp32 off to make a bf16, which is wrong by up to a whole unit.
-    Adding half a unit less one, and the last bit that stays, makes cutting off the same as rounding to even.
-    """
-    if INTERPRETED and dtype == tl.bfloat16:
-        x = x.to(tl.float32)
-        bits = x.to(tl.uint32, bitcast=True)
-        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-        nearest = tl.where(x == x, nearest, 0x7FC0)  # a NaN's bits must not carry into an infinity
-        return nearest.to(tl.uint16).to(tl.bfloat16, bitcast=True)
-    return x.to(dtype)
+    @triton.jit
+    def round_to(x, dtype: tl.constexpr):
+        """x (fp32 or fp64) in `dtype`, to nearest, ties to even, as the hardware does.
+
+        The interpreter by itself cuts the lower half of an fp32 off to make a bf16, wrong by up to a whole unit.
+        Adding half a unit less one, and the last bit that stays, makes cutting off the same as rounding to even.
+        """
+        if INTERPRETED and dtype == tl.bfloat16:
+            x = x.to(tl.float32)
+            bits = x.to(tl.uint32, bitcast=True)
+            nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+            nearest = tl.where(x == x, nearest, 0x7FC0)  # a NaN's bits must not carry into an infinity
+            return nearest.to(tl.uint16).to(tl.bfloat16, bitcast=True)
+        return x.to(dtype)
