@@ -29,7 +29,7 @@ from normcourse.models import CharacterMLP, Transformer, deep_mlp
 from normcourse.residual import PLACEMENTS
 
 SEEDS = range(8)
-WITH_THEORY = [placement for placement in PLACEMENTS if placement != "hyper_connection"]
+WITH_THEORY = [placement for placement in PLACEMENTS if theory.has_law(placement)]
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,12 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
 
-from normcourse import canvas
+from normcourse import canvas, plots
 from normcourse.canvas import STYLES
 
 LOOKS = [*STYLES, None]
@@ -54,3 +57,21 @@ def test_what_a_drawing_asks_for_goes_before_the_look():
     canvas.redraw(figure, draw, ("plain", {"marker": "x", "color": "#000000"}))
     line = ax.lines[0]
     assert (line.get_marker(), line.get_color(), line.get_linestyle()) == ("x", "#000000", "-")
+
+
+def test_norms_keep_their_look_in_every_chapter():
+    """The points of chapter 03 and the curves of chapter 05."""
+    norms, points = ["layer_norm", "rms_norm"], np.random.default_rng(0).normal(size=(5, 9))
+    columns = [f"{place}{i}" for place in "xcp" for i in range(3)]
+    frame = pd.concat([pd.DataFrame(points, columns=columns).assign(norm=norm) for norm in norms])
+    figure, _ = canvas.new_figure((6, 3), ncols=2)
+    canvas.redraw(figure, plots.geometry, frame.assign(azimuth=30, elevation=20))
+    for ax, norm in zip(figure.axes, norms):
+        points_now = [c for c in ax.collections if isinstance(c, PathCollection)][-1]
+        assert to_hex(points_now.get_facecolor()[0]).upper() == STYLES[norm].colour
+    rows = [(layer, 0.1, norm, 0, 1, 64) for norm in norms for layer in range(3)]
+    figure, ax = canvas.new_figure((6, 3))
+    columns = ["layer", "share", "norm", "seed", "step", "width"]
+    canvas.redraw(figure, plots.mean_share, pd.DataFrame(rows, columns=columns))
+    found = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in ax.lines]
+    assert {STYLES[norm] for norm in norms} <= set(found)
