@@ -29,7 +29,8 @@ import pytest
 import torch
 
 from normcourse.check import Case, Function
-from normcourse.check.case import Answer, compare
+from normcourse.check.case import Answer
+from normcourse.check.comparison import compare
 from normcourse.grade import __main__ as command
 from normcourse.grade import child, gradebook, notebook, report, wire
 from normcourse.grade import run as judge_run
