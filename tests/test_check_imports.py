@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import nbformat
 import pytest
 
+EXERCISES = Path(__file__).parents[1] / "exercises"
 UNIX = ("resource", "fcntl", "pwd", "grp", "termios")
 
 
@@ -49,3 +52,19 @@ tasks()
 print(state() == before)
 """
     assert python(code) == "True"
+
+
+@pytest.mark.parametrize("exercise", sorted(EXERCISES.glob("[0-9]*/*.ipynb")), ids=lambda path: path.stem)
+def test_every_exercise_opens_without_triton_and_says_in_both_languages_where_it_is_needed(exercise):
+    first, *others = [cell.source for cell in nbformat.read(exercise, 4).cells if cell.cell_type == "code"]
+    task = next((cell for cell in others if "# EXERCISE" in cell), "")
+    needs = any("@triton.jit" in cell for cell in others)
+    code = f"import sys; sys.modules['triton'] = None\n{first}\n{task}\nprint(check.__name__)"
+    said = python(code)
+    assert said.endswith("check")
+    assert ("没有安装 Triton" in said and "Triton is not installed" in said) == needs
+    if needs:
+        code += "\nprint(check('triton_rms_norm', torch.ones)); print(check('bytes_moved', lambda *a: 1))"
+        said = python(code)
+        assert "这里没有安装" in said and "not installed here" in said and "pip install 'normcourse[fused]'" in said
+        assert "It is 1" in said or "is 1, expected" in said

@@ -50,7 +50,8 @@ def written(folder, notebook):
     found = {}
     cells = nbformat.read(folder / notebook / f"{notebook}.ipynb", as_version=4).cells
     code = [cell.source for cell in cells if cell.cell_type == "code"]
-    imports = "\n".join(line for line in code[0].splitlines() if line.startswith(("import", "from")))
+    lines = map(str.strip, code[0].splitlines())  # some stand in a try
+    imports = "\n".join(line for line in lines if line.startswith(("import", "from")))
     for source in code:
         if marker := re.match(r"# EXERCISE: (\w+)", source):
             namespace, code = {"__name__": notebook}, f"{imports}\n{source}"

@@ -28,6 +28,14 @@ __all__ = ["Case", "Function", "Mistake", "Task", "check", "diagnose", "explain"
 STUB = "在这里写你的代码 · your code goes here"  # what an unedited stub raises, see nbgrader_config.py
 
 
+NO_TRITON = (
+    "这道题要用 Triton 写核函数，但这里没有安装。Triton 只有 Linux 版：pip install 'normcourse[fused]'；"
+    "其他系统可以用 WSL 2 或 Colab。",
+    "This task is written in Triton, which is not installed here. Triton exists for Linux only: "
+    "pip install 'normcourse[fused]'; elsewhere use WSL 2 or Colab.",
+)
+
+
 def check(name, solution):
     """Try a solution on the visible cases of a task.
 
@@ -50,7 +58,18 @@ def check(name, solution):
 
 def diagnose(task, solution):
     """For each visible case of a task None if the solution is right, else what to tell the learner: (中文, English)."""
+    if task.only and not _triton():
+        return [NO_TRITON] * len(task.cases)
     return explain(task, [answer(solution, case, task) for case in task.cases])
+
+
+def _triton():
+    """Whether kernels can be written here."""
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def explain(task, mine):
