@@ -108,9 +108,9 @@ def explain(task, mine):
                 same = [same_part(*pair, part) for pair in zip(mine, theirs, task.cases)]
                 if same[i] and part in {place[1] for place in failing[i]} and often(same, theirs):
                     return words
-        for words, _, agrees, failing in known if mine[i].error is None else ():
+        for words, theirs, agrees, failing in known if mine[i].error is None else ():
             telling = [yes for yes, fails in zip(agrees, failing) if fails]
-            if _places(wrong[i]) == failing[i] and any(telling) and 2 * sum(telling) >= len(telling):
+            if _places(wrong[i]) == failing[i] and 2 * sum(telling) >= len(telling) > 0 and often(agrees, theirs):
                 return words
         return None
 

@@ -219,7 +219,7 @@ def _difference(mine, exact, case, rounding=None):
         size = exact[finite].abs().max().item() if finite.any() else 0.0
         elementwise = rounding * exact.abs() + ROUNDING[torch.float32] * size
         allowed = elementwise if half else exact.new_full(exact.shape, rounding * size)
-        excess = torch.where(finite, (mine - exact).abs() - allowed - noise, exact.new_zeros(()))
+        excess = torch.where(finite, (mine - exact).abs() - allowed.clamp(min=noise), exact.new_zeros(()))
         if not (excess > 0).any():
             return None
         worst = excess.flatten().argmax().item()
