@@ -21,13 +21,16 @@ import pytest
 import torch
 from nbgrader.api import Gradebook
 
-from normcourse.check import check, diagnose, recorded, tasks
-from normcourse.check.case import answer, compare, right_answer, same_answer
-from normcourse.check.hidden import earned, load, load_each, score
+from normcourse.check import Case, check, diagnose, explain, recorded, tasks
+from normcourse.check.case import Answer
+from normcourse.check.comparison import compare, same_answer
+from normcourse.check.runner import answer, right_answer
+from normcourse.grade.hidden import earned, load, load_each, score
 from tools import build_student
 from tools.build_exercises import EXERCISES, SOLUTIONS, exercises, record, release, solution
 
 from . import answers
+from .rounding import AnotherProcessor
 
 for module in pkgutil.iter_modules(answers.__path__):
     importlib.import_module(f"{answers.__name__}.{module.name}")
@@ -48,7 +51,8 @@ def written(folder, notebook):
     found = {}
     cells = nbformat.read(folder / notebook / f"{notebook}.ipynb", as_version=4).cells
     code = [cell.source for cell in cells if cell.cell_type == "code" and cell.id != "install"]
-    imports = "\n".join(line for line in code[0].splitlines() if line.startswith(("import", "from")))
+    lines = map(str.strip, code[0].splitlines())  # some stand in a try
+    imports = "\n".join(line for line in lines if line.startswith(("import", "from")))
     for source in code:
         if marker := re.match(r"# EXERCISE: (\w+)", source):
             namespace, code = {"__name__": notebook}, f"{imports}\n{source}"
@@ -86,10 +90,13 @@ def test_what_the_checks_know_is_what_the_tasks_say(tmp_path):
             assert [(c.zh, c.en, c.rounding, c.dtype) for c in old.cases] == [
                 (c.zh, c.en, c.rounding, c.dtype) for c in new.cases
             ]
+            assert all(map(same_answer, old.right, new.right, old.cases)), f"{old.name}: run make exercises"
             assert [words[:2] for words in old.mistakes] == [words[:2] for words in new.mistakes]
-            answers = [(old.right, new.right), *((a[2], b[2]) for a, b in zip(old.mistakes, new.mistakes))]
-            for was, becomes in answers:
-                assert all(map(same_answer, was, becomes)), f"{old.name}: run make exercises"
+            for (*_, was), (_, en, becomes) in zip(old.mistakes, new.mistakes):
+                same = list(map(same_answer, was, becomes, old.cases))
+                where = places(was, old), places(becomes, old)
+                # Some amplify rounding, as finite differences in fp32 do: another processor has other numbers there.
+                assert where[0] == where[1] and 2 * sum(same) >= len(same), f"{old.name}: {en} Run make exercises"
 
 
 def test_every_task_stands_in_a_notebook_has_hidden_tests_and_a_visible_check():
@@ -151,6 +158,50 @@ def test_each_listed_mistake_fails_the_check_and_is_named_as_itself(name):
     for mistake in HIDDEN[name].mistakes:
         found = diagnose(task, mistake.wrong)
         assert mistake.en in {words[1] for words in found if words}, f"{mistake.en}\n{found}"
+
+
+def places(given, known):
+    """Where answers to the visible cases of a task are wrong, case by case."""
+    found = [compare(*pair) for pair in zip(given, known.right, known.cases)]
+    return [one and (one.where, one.part) for one in found]
+
+
+@pytest.mark.parametrize("name", [name for name, task in HIDDEN.items() if not task.only])  # kernels stay as they are
+def test_on_another_processor_right_answers_are_right_and_each_mistake_is_named(name):
+    known, task = tasks()[name], HIDDEN[name]
+    with AnotherProcessor():
+        right = [right_answer(task, case) for case in known.cases]
+        wrong = [[answer(mistake.wrong, case) for case in known.cases] for mistake in task.mistakes]
+    assert all(map(same_answer, right, known.right, known.cases))
+    named = 0
+    for mistake, given, (*_, theirs) in zip(task.mistakes, wrong, known.mistakes):
+        found = explain(known, given)
+        at = zip(places(given, known), places(theirs, known))
+        assert all(mine == place for mine, place in at if place), mistake.en  # the root of noise may be wrong, too
+        same = [same_answer(*pair) for *pair, place in zip(given, theirs, known.cases, places(theirs, known)) if place]
+        if any(same):  # else it is wrong by rounding alone, and has other numbers everywhere
+            assert mistake.en in {words[1] for words in found if words}, f"{mistake.en}\n{found}"
+            named += 1
+    assert named >= len(task.mistakes) - 2
+
+
+@pytest.mark.parametrize("name", list(HIDDEN))
+def test_each_mistake_is_named_whatever_the_words_of_its_error(name):
+    """As of another version of Python or PyTorch."""
+    known, raising = tasks()[name], 0
+    for _, en, theirs in known.mistakes:
+        given = [replace(one, error=one.error and f"{one.error.partition(':')[0]}: other words") for one in theirs]
+        raising += given != theirs
+        assert explain(known, given) == explain(known, theirs), en
+    assert raising == sum(any(one.error for one in theirs) for *_, theirs in known.mistakes)
+
+
+def test_an_error_of_the_same_type_alone_is_not_a_mistake_that_is_known():
+    def breaks(x, weight=None, bias=None, eps=1e-5):
+        raise RuntimeError("something else")
+
+    found = diagnose(tasks()["layer_norm"], breaks)
+    assert {words[1] for words in found} == {"It raised RuntimeError: something else."}
 
 
 def test_the_plain_definition_is_worth_everything():
@@ -336,6 +387,39 @@ def test_two_mistakes_in_two_results_are_both_told_one_after_the_other():
 
     assert "through the mean is missing" in told("layer_norm_backward", two)
     assert "normalised x̂" in told("layer_norm_backward", one)
+
+
+def test_a_number_that_should_vanish_may_be_what_rounding_leaves_of_its_terms_and_no_more():
+    case = Case("", "", {"x": torch.tensor([0.3, -2.0], dtype=torch.float64)})
+    right = Answer([torch.zeros(2, dtype=torch.float64)], [False], "tensor")
+
+    def passes(left, case=case, right=right):
+        return compare(replace(right, results=[right.results[0] + left]), right, case) is None
+
+    assert passes(1e-17) and passes(-4e-16) and not passes(1e-13) and not passes(1e-9)
+    small = replace(case, inputs={"x": case.inputs["x"] * 1e-12})  # what is small throughout is held to its own size
+    assert passes(1e-28, small) and not passes(1e-20, small)
+    large = replace(case, inputs={"x": case.inputs["x"] * 1e30})  # and a norm of large numbers to that of the norm
+    assert not passes(1e-9, large) and not passes(1.0, large)
+    whole = Answer([torch.tensor([1, 0])], [False], "tensor")
+    assert not passes(torch.tensor([1, 0]), right=whole)
+
+
+def test_a_gradient_that_is_rounding_noise_in_the_right_answer_may_be_zero():
+    case = Case("", "", {"x": torch.ones(3, dtype=torch.float64)}, gradients=True)
+    y, noise = torch.ones(3, dtype=torch.float64), torch.full((3,), 3e-17, dtype=torch.float64)
+    right, mine = (Answer([y], [False], "tensor", {"x": gradient}) for gradient in (noise, torch.zeros_like(noise)))
+    assert compare(mine, right, case) is None
+    assert "gets no gradient" in compare(mine, replace(right, gradients={"x": noise * 1e9}), case).en
+
+
+def test_where_an_empty_list_is_due_an_empty_tensor_will_do_but_not_none():
+    case, right = Case("", "", {"n": 0}), answer(lambda n: [], Case("", "", {"n": 0}))
+    for given in ([], (), torch.empty(0), torch.empty(0, 3)):
+        assert compare(answer(lambda n: given, case), right, case) is None  # noqa: B023
+    for given, words in ((torch.ones(2), "tensor"), ([1.0], "1 numbers"), (["a"], "list of 1"), ("", "str")):
+        assert words in compare(answer(lambda n: given, case), right, case).en  # noqa: B023
+    assert "returned nothing (None)" in compare(answer(lambda n: None, case), right, case).en
 
 
 def test_messages_for_what_is_returned():

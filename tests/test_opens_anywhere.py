@@ -113,7 +113,12 @@ def test_the_wheel_is_small_and_carries_the_course(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for path in [*ROOT.glob("notebooks/*.ipynb"), *ROOT.glob("exercises/*/*.*")]:
         assert f"normcourse/course/{path.relative_to(ROOT).as_posix()}" in names
-    for name in ("py.typed", "data/font/NormCourseSans.otf", "data/text/tang_300.txt", "chapters/pre_and_post_norm/recorded/warmup.csv"):
+    for name in (
+        "py.typed",
+        "data/font/NormCourseSans.otf",
+        "data/text/tang_300.txt",
+        "chapters/pre_and_post_norm/recorded/warmup.csv",
+    ):
         assert f"normcourse/{name}" in names
     assert not [name for name in names if name.startswith(("tests/", "tools/", "solutions/"))]
 

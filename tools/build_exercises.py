@@ -18,14 +18,14 @@ from pathlib import Path
 import nbformat
 
 from normcourse.check import recorded
-from normcourse.check.hidden import load, load_each
+from normcourse.grade.hidden import load, load_each
 
 from . import ROOT
 from .build_notebooks import Text, chosen, execute, read
 
 SOLUTIONS, EXERCISES = ROOT / "solutions", ROOT / "exercises"
 HIDDEN = """### BEGIN HIDDEN TESTS
-from normcourse.check.hidden import assert_right
+from normcourse.grade.hidden import assert_right
 
 assert_right("{name}", {name})
 ### END HIDDEN TESTS

@@ -1,6 +1,15 @@
 """The visible checks of the exercises: `check("layer_norm", layer_norm)` says case by case what holds, and for a case
 that fails the likely mistake, in the language in force.
 
+Read from above to below, each uses only what stands before it:
+
+    case        what a task is made of: Case, Mistake, Task, Answer
+    rules       what a task forbids
+    runner      uses a function as a case says, under the rules, and gives an Answer
+    comparison  how an Answer differs from the right one; it knows `case` alone
+    wire        cases and answers as bytes
+    recorded    what a learner's check knows of the tasks
+
 How it knows the mistake: for each task the numbers that people's usual mistakes give are on record. If yours are
 exactly those of one of them, that is the mistake; otherwise you read where the numbers differ.
 """
@@ -8,12 +17,23 @@ exactly those of one of them, that is the mistake; otherwise you read where the 
 import html
 
 from ..i18n import text
-from .case import Case, ForbiddenCall, Function, Mistake, Task, answer, differences, same_answer, same_part
+from .case import Case, Function, Mistake, Task
+from .comparison import differences, error_type, same_answer, same_part
 from .recorded import tasks
+from .rules import ForbiddenCall
+from .runner import answer
 
 __all__ = ["Case", "Function", "Mistake", "Task", "check", "diagnose", "explain", "tasks"]
 
 STUB = "在这里写你的代码 · your code goes here"  # what an unedited stub raises, see nbgrader_config.py
+
+
+NO_TRITON = (
+    "这道题要用 Triton 写核函数，但这里没有安装。Triton 只有 Linux 版：pip install 'normcourse[fused]'；"
+    "其他系统可以用 WSL 2 或 Colab。",
+    "This task is written in Triton, which is not installed here. Triton exists for Linux only: "
+    "pip install 'normcourse[fused]'; elsewhere use WSL 2 or Colab.",
+)
 
 
 def check(name, solution):
@@ -38,7 +58,18 @@ def check(name, solution):
 
 def diagnose(task, solution):
     """For each visible case of a task None if the solution is right, else what to tell the learner: (中文, English)."""
+    if task.only and not _triton():
+        return [NO_TRITON] * len(task.cases)
     return explain(task, [answer(solution, case, task) for case in task.cases])
+
+
+def _triton():
+    """Whether kernels can be written here."""
+    try:
+        import triton  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def explain(task, mine):
@@ -46,15 +77,21 @@ def explain(task, mine):
 
     A mistake is named where its answer is the same and wrong, if it agrees in at least half of the cases that raise
     nothing; if several do, the one that agrees in most. Where none is the same as a whole, the results are looked at
-    one by one.
+    one by one. A mistake that is known from other cases is also named where it fails in the same results with other
+    numbers: those of finite differences, say, are another processor's.
     """
     wrong = [list(differences(*answers)) for answers in zip(mine, task.right, task.cases)]
     if not any(wrong):
         return [None] * len(wrong)
     known = []
     for zh, en, theirs in task.mistakes:
-        agrees = [same_answer(*pair) for pair in zip(mine, theirs)]
-        failing = [{found.part for found in differences(*answers)} for answers in zip(theirs, task.right, task.cases)]
+        # The words of an error change with versions. Its type alone says something if all cases raise alike.
+        alike = [*map(error_type, mine)] == [*map(error_type, theirs)]
+        agrees = [
+            same_answer(one, other, case) and (alike or one.error == other.error)
+            for one, other, case in zip(mine, theirs, task.cases)
+        ]
+        failing = [_places(differences(*answers)) for answers in zip(theirs, task.right, task.cases)]
         known.append(((zh, en), theirs, agrees, failing))
     known.sort(key=lambda mistake: -sum(mistake[2]))
 
@@ -68,9 +105,13 @@ def explain(task, mine):
                 return words
         for part in [found.part for found in wrong[i] if found.part]:
             for words, theirs, _, failing in known:
-                same = [same_part(*pair, part) for pair in zip(mine, theirs)]
-                if same[i] and part in failing[i] and often(same, theirs):
+                same = [same_part(*pair, part) for pair in zip(mine, theirs, task.cases)]
+                if same[i] and part in {place[1] for place in failing[i]} and often(same, theirs):
                     return words
+        for words, theirs, agrees, failing in known if mine[i].error is None else ():
+            telling = [yes for yes, fails in zip(agrees, failing) if fails]
+            if _places(wrong[i]) == failing[i] and 2 * sum(telling) >= len(telling) > 0 and often(agrees, theirs):
+                return words
         return None
 
     raising = {case.device for case, one in zip(task.cases, mine) if one.error}
@@ -87,6 +128,10 @@ def explain(task, mine):
         return mistake(i) or _sentences(wrong[i], numberless)
 
     return [words(i) if found else None for i, found in enumerate(wrong)]
+
+
+def _places(differences):
+    return {(found.where, found.part) for found in differences}
 
 
 def _sentences(wrong, numberless):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from .case import answer, right_answer
+from .runner import answer, right_answer
 from .wire import read_answer, read_case, write_answer, write_case
 
 FOLDER = Path(__file__).parent / "recorded"

@@ -5,6 +5,7 @@ notebook   one submission: its cells, which of them are graded, and whether they
 judge      draws the cases, sends them to the sandbox, compares what comes back; never runs a learner's code
 sandbox    the judge's end of the sandbox; wire: what goes between; inside it:
            server (forks and runs), confine (takes rights away), closed (takes away what a task forbids)
-report     tables, pages and pictures
+hidden     the hidden tests of a folder, and the points for them
+report     pages and pictures; tables: for spreadsheets, Moodle and Canvas
 gradebook  scores into a gradebook of nbgrader
 """

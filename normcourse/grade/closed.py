@@ -1,5 +1,5 @@
-"""What a task is to be solved without is taken away from the process that answers. The rules in `check.case` watch from
-Python, where a submission may find a way round them; here there is nothing left to call:
+"""What a task is to be solved without is taken away from the process that answers. The rules in `check.rules` watch
+from Python, where a submission may find a way round them; here there is nothing left to call:
 
     functions   those of the course's closed modules lose their code before any cell runs, and so do the decompositions
                 that torch has of forbidden operators
@@ -21,8 +21,11 @@ from zipimport import zipimporter
 import torch
 from torch.overrides import TorchFunctionMode
 
-from ..check import case as watch
-from ..check.case import PACKAGE, Answer, ForbiddenCall, answer, files
+from ..check import case as model
+from ..check import rules, runner
+from ..check.case import Answer
+from ..check.rules import PACKAGE, ForbiddenCall, files
+from ..check.runner import answer
 
 TORCH = os.path.dirname(torch.__file__)
 DECOMPOSITIONS = tuple(os.path.join(TORCH, name, "") for name in ("_refs", "_decomp", "_prims", "_inductor"))
@@ -60,7 +63,7 @@ class Closing:
         _import_nothing((*closed, *unread))
 
     def answer(self, solution, case, task):
-        """`check.case.answer` without what the task forbids."""
+        """`check.runner.answer` without what the task forbids."""
         self._restore()
         self._close(task.without)
         nodes, threads = _nodes(), len(_threads())
@@ -112,7 +115,7 @@ def _forbidden(name, *arguments, **options):
 
 
 def _operators():
-    """{name: [(operator of torch with this name, backend)]}; names as `check.case` compares them."""
+    """{name: [(operator of torch with this name, backend)]}; names as `check.rules` compares them."""
     found = {}
     for operator in torch._C._dispatch_get_all_op_names():
         space, _, name = operator.partition("::")
@@ -124,7 +127,8 @@ def _operators():
 
 def _originals():
     """[(owner, {name: value})]: what the watch calls of torch, and what it is made of; None for what is inherited."""
-    called = set(_names(watch.__loader__.get_code(watch.__name__)))
+    watch = [module.__loader__.get_code(module.__name__) for module in (model, rules, runner)]
+    called = {name for code in watch for name in _names(code)}
     of_torch = [
         (owner, {name: vars(owner).get(name) for name in called}) for owner in (torch, torch.Tensor, torch.autograd)
     ]

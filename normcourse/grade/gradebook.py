@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-from .report import best
+from .tables import best
 
 
 def write_gradebook(results, exam, database):

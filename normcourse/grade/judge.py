@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 
 from .. import check
-from ..check.case import compare, right_answer
-from ..check.hidden import earned, load_each
+from ..check.comparison import compare
+from ..check.runner import right_answer
 from . import notebook, wire
 from .child import Attempt
+from .hidden import earned, load_each
 from .notebook import Refused
 
 # The kinds of errors in hidden cases that a report names: with more of them it could be told what is hidden.

@@ -1,18 +1,15 @@
-"""What comes out: tables for spreadsheets, Moodle and Canvas, a page per learner, and a summary with pictures.
+"""What comes out: the tables (`tables`), a page per learner, and a summary with pictures.
 
 A page holds both languages and shows one; two buttons switch. It says what failed in words, never an input or a right
 answer of a hidden test.
 """
 
-import csv
 import html
-import io
-import json
-import unicodedata
 from collections import Counter
 from pathlib import Path
 
 from .run import write
+from .tables import best, is_counted, shown, tables, worth
 
 # Why a hidden case failed, as it stands in a result -> in words.
 WORDS = {
@@ -64,105 +61,6 @@ def write_all(results, exam, out, unsafe=False):
         write(pages / result["report"], learner_page(result))
     write(Path(out, "index.html"), summary(results, exam, files, unsafe))
 
-
-# Tables ---------------------------------------------------------------------------------------------------------------
-
-
-def tables(results, exam, out):
-    """Write grades.csv and grades.json, and what Moodle or Canvas import where their layout gave the numbers. Returns:
-    the names of the files."""
-    counting = best(results)
-    names = [(exercise, name) for exercise, parts in exam.exercises.items() for part in parts for name in part]
-    used = {result.get("exercise") for result in results}
-    columns = [name for exercise, name in names if exercise in used]
-    rows = [
-        ["submission", "learner", "id", "exercise", "status", "points", "of", "counts", *columns, "reason", "report"]
-    ]
-    for result in results:
-        points = {name: task["points"] for name, task in result["tasks"].items()}
-        rows.append(
-            [
-                *(result["submission"], result["learner"], result["id"], result.get("exercise", ""), result["status"]),
-                *(_number(result["points"]), result.get("of", ""), "yes" if _counts(result, counting) else ""),
-                *(_number(points[name]) if name in points else "" for name in columns),
-                *(" · ".join(result.get("reason", [])), f"reports/{result['report']}"),
-            ]
-        )
-    files = {"grades.csv": _csv(rows)}
-    files["grades.json"] = json.dumps({"seed": exam.seed, "grades": results}, ensure_ascii=False, indent=1) + "\n"
-    own = [result for result in results if result["system"] == "moodle"]
-    graded = sorted({result["exercise"] for result in own if "exercise" in result})
-    for exercise in graded:  # a worksheet belongs to one assignment
-        rows = _moodle([result for result in own if result.get("exercise", exercise) == exercise], exercise, exam)
-        files["moodle.csv" if len(graded) == 1 else f"moodle_{exercise}.csv"] = _csv(rows)
-    if own := [result for result in results if result["system"] == "canvas"]:
-        files["canvas.csv"] = _csv(_canvas(own))
-    for name, content in files.items():
-        write(Path(out, name), content)
-    return list(files)
-
-
-def best(results):
-    """(learner, id) -> {exercise: result}, of several submissions for the same exercise that with the most points. What
-    could not be graded stands under None."""
-    found = {}
-    for result in results:
-        own = found.setdefault((result["learner"], result["id"]), {})
-        known = own.get(result.get("exercise"))
-        if known is None or result["points"] > known["points"]:
-            own[result.get("exercise")] = result
-    return found
-
-
-def _counts(result, counting):
-    """Whether a submission is the one that counts. counting: as `best` returns it."""
-    return result["status"] == "graded" and counting[result["learner"], result["id"]][result["exercise"]] is result
-
-
-def _of(exam, exercise):
-    """(points of its programming, points of its essays)."""
-    tasks, essays = exam.exercises[exercise]
-    return sum(task.points for task in tasks.values()), sum(essays.values())
-
-
-def _moodle(results, exercise, exam):
-    """The offline grading worksheet of an assignment: without these three columns Moodle does not take it. What could
-    not be graded has no grade."""
-    yield ["Identifier", "Full name", "Grade", "Maximum grade", "Last modified (grade)"]
-    for (learner, number), own in best(results).items():
-        points = _number(own[exercise]["points"]) if exercise in own else ""
-        yield [f"Participant {number}", learner, points, _number(_of(exam, exercise)[0]), ""]
-
-
-def _canvas(results):
-    exercises = sorted({result["exercise"] for result in results if "exercise" in result})
-    of = {result["exercise"]: result["of"] for result in results if "exercise" in result}
-    yield ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", *exercises]
-    yield ["    Points Possible", "", "", "", "", *(of[exercise] for exercise in exercises)]
-    for (learner, number), own in best(results).items():
-        points = [_number(own[exercise]["points"]) if exercise in own else "" for exercise in exercises]
-        yield [learner, number, "", "", "", *points]
-
-
-def _csv(rows):
-    """With a byte order mark, or Excel garbles Chinese; no cell begins like a formula or breaks its row."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([_harmless(cell) for cell in row] for row in rows)
-    return text.getvalue().encode("utf-8-sig", "replace")
-
-
-def _harmless(cell):
-    if not isinstance(cell, str):
-        return cell
-    cell = "".join(" " if unicodedata.category(letter) in ("Cc", "Zl", "Zp") else letter for letter in cell)
-    return f"'{cell}" if cell.lstrip().startswith(tuple("=+-@＝＋－＠")) else cell
-
-
-def _number(points):
-    return f"{points:g}"
-
-
-# Pages ----------------------------------------------------------------------------------------------------------------
 
 STYLE = """
 body { font: 16px/1.5 system-ui, "Noto Sans CJK SC", "Microsoft YaHei", sans-serif; max-width: 60em; margin: 2em auto;
@@ -220,7 +118,7 @@ def learner_page(result):
     if result["status"] == "failed":
         body.append(f'<p class="wrong">{both(("没有评分：", "Not graded: "))}{both(result["reason"])}</p>')
         return page(result["submission"], "\n".join(body), "en" if result["learner"].isascii() else "zh")
-    points = f"<b>{_number(result['points'])} / {_number(result['of'])}</b>"
+    points = f"<b>{shown(result['points'])} / {shown(result['of'])}</b>"
     body.append(f"<p>{both(('编程题', 'Programming'))}: {points}</p><table>")
     notes = below = cell_notes(result) if result["points"] < result["of"] else []
     for task_name, task in result["tasks"].items():
@@ -233,7 +131,7 @@ def learner_page(result):
         body.append(
             f'<tr><td class="{"right" if right else "wrong"}">{"✓" if right else "✗"}</td>'
             f"<td>{_name(task_name)}</td>"
-            f'<td class="number">{_number(task["points"])} / {_number(task["of"])}</td>'
+            f'<td class="number">{shown(task["points"])} / {shown(task["of"])}</td>'
             f"<td>{f'<ul>{words}</ul>' if words else ''}{cases}</td></tr>"
         )
     for essay, part in result["essays"].items():
@@ -279,9 +177,9 @@ def summary(results, exam, files, unsafe=False):
     body.append(f"<p>{both(words)} seed {exam.seed} · {links}</p>")
     body.append(f'<p class="note">{both(BEST)}</p>')
     for exercise, (tasks, _) in exam.exercises.items():
-        own = [result for result in graded if result["exercise"] == exercise and _counts(result, counting)]
+        own = [result for result in graded if result["exercise"] == exercise and is_counted(result, counting)]
         if own:
-            body.append(f"<h2>{html.escape(exercise)}</h2><p>{both(_mean(own, *_of(exam, exercise)))}</p>")
+            body.append(f"<h2>{html.escape(exercise)}</h2><p>{both(_mean(own, *worth(exam, exercise)))}</p>")
             body += [_task_picture(name, [result["tasks"][name] for result in own]) for name in tasks]
     if ruled := [result for result in graded if any(map(_by_rules, result["tasks"].values()))]:
         body.append(f"<h2>{both(('违规扣分，请亲自看看', 'Points lost to the rules: have a look yourself'))}</h2>")
@@ -293,8 +191,8 @@ def summary(results, exam, files, unsafe=False):
     heads = LEARNER, SUBMISSION, ("练习", "exercise"), ("编程题得分", "programming points"), ("计入", "counts")
     lines = []
     for result in results:
-        of = f"{_number(result['points'])} / {_number(result['of'])}" if "of" in result else "–"
-        mark = "✓" if _counts(result, counting) else ""
+        of = f"{shown(result['points'])} / {shown(result['of'])}" if "of" in result else "–"
+        mark = "✓" if is_counted(result, counting) else ""
         lines.append([*_whose(result), _name(result.get("exercise", "")), f'<span class="number">{of}</span>', mark])
     body += _table(heads, lines)
     return page("NormCourse", "\n".join(body), "zh" if any(not r["learner"].isascii() for r in results) else "en")
@@ -323,12 +221,12 @@ def _whose(result):
 
 
 def _mean(results, of, essays):
-    mean = _number(round(sum(result["points"] for result in results) / len(results), 2))
-    zh = f"编程题平均 {mean} / {_number(of)}（{len(results)} 份）。"
-    en = f"Programming: mean {mean} of {_number(of)} (n = {len(results)})."
+    mean = shown(round(sum(result["points"] for result in results) / len(results), 2))
+    zh = f"编程题平均 {mean} / {shown(of)}（{len(results)} 份）。"
+    en = f"Programming: mean {mean} of {shown(of)} (n = {len(results)})."
     if essays:
-        zh += f"短文另有 {_number(essays)} 分，在 formgrader 里评阅后再加上。"
-        en += f" Essays: {_number(essays)} more points, to be added in formgrader."
+        zh += f"短文另有 {shown(essays)} 分，在 formgrader 里评阅后再加上。"
+        en += f" Essays: {shown(essays)} more points, to be added in formgrader."
     return zh, en
 
 

@@ -22,7 +22,8 @@ import types
 import numpy
 import torch
 
-from ..check.case import Answer, ForbiddenCall, Task
+from ..check.case import Answer, Task
+from ..check.rules import ForbiddenCall
 from . import confine, notebook, wire
 from .closed import Closing
 

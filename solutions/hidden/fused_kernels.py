@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from layer_normalisation import normal
 
 from normcourse.check import Case, Mistake, Task
-from normcourse.check.case import PAST_THE_END
+from normcourse.check.rules import PAST_THE_END
 
 # What makes, measures, converts, shows and reshapes tensors, and what Triton itself calls; no arithmetic, no way to NumPy
 # or to numbers.

@@ -135,8 +135,9 @@ attack(
 attack(
     "judge_patched",
     "replaces compare, earned and the encoding in the modules it can reach",
-    "import normcourse.check.case as case, normcourse.grade.wire as wire, normcourse.grade.server as server\n"
-    "case.compare = lambda *a: None\ncase.rules = None\n"
+    "import normcourse.check.comparison as comparison, normcourse.check.runner as runner\n"
+    "import normcourse.grade.wire as wire, normcourse.grade.server as server\n"
+    "comparison.compare = lambda *a: None\nrunner.rules = None\n"
     "wire.write_answer = lambda a: ({'arrays': [], 'results': 0, 'numbers': [], 'kind': 'tensor', 'gradients': [], 'changed': [], 'error': None, 'passed': True, 'points': 100}, [])",
     *IDLE,
 )

@@ -44,7 +44,8 @@ around("by_text", "imports what is forbidden by names put together from parts")
 around(
     "no_more_rules",
     "takes the watch out of the package",
-    "import contextlib, normcourse.check.case as case\ncase.rules = lambda task: contextlib.nullcontext()",
+    "import contextlib, normcourse.check.rules as rules, normcourse.check.runner as runner\n"
+    "rules.rules = runner.rules = lambda task: contextlib.nullcontext()",
 )
 around(
     "put_together",
@@ -177,7 +178,7 @@ around(
     "not_the_package",
     "puts something else in the place of the watch",
     "import contextlib, normcourse.check\n"
-    "try: normcourse.check.case.rules = lambda task: contextlib.nullcontext()\n"
+    "try: normcourse.check.runner.rules = lambda task: contextlib.nullcontext()\n"
     "except AttributeError: normcourse.check.rules = lambda task: contextlib.nullcontext()",
 )
 around(

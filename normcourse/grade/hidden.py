@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from .case import answer, compare, right_answer
+from ..check.comparison import compare
+from ..check.runner import answer, right_answer
 
 
 def load(folder):
