@@ -8,8 +8,10 @@ import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 
-from normcourse import canvas, plots
+from normcourse import canvas
 from normcourse.canvas import STYLES
+from normcourse.chapters.layer_normalisation.drawings import geometry
+from normcourse.chapters.rms_norm.drawings import mean_share
 
 LOOKS = [*STYLES, None]
 
@@ -65,13 +67,13 @@ def test_norms_keep_their_look_in_every_chapter():
     columns = [f"{place}{i}" for place in "xcp" for i in range(3)]
     frame = pd.concat([pd.DataFrame(points, columns=columns).assign(norm=norm) for norm in norms])
     figure, _ = canvas.new_figure((6, 3), ncols=2)
-    canvas.redraw(figure, plots.geometry, frame.assign(azimuth=30, elevation=20))
+    canvas.redraw(figure, geometry, frame.assign(azimuth=30, elevation=20))
     for ax, norm in zip(figure.axes, norms):
         points_now = [c for c in ax.collections if isinstance(c, PathCollection)][-1]
         assert to_hex(points_now.get_facecolor()[0]).upper() == STYLES[norm].colour
     rows = [(layer, 0.1, norm, 0, 1, 64) for norm in norms for layer in range(3)]
     figure, ax = canvas.new_figure((6, 3))
     columns = ["layer", "share", "norm", "seed", "step", "width"]
-    canvas.redraw(figure, plots.mean_share, pd.DataFrame(rows, columns=columns))
+    canvas.redraw(figure, mean_share, pd.DataFrame(rows, columns=columns))
     found = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in ax.lines]
     assert {STYLES[norm] for norm in norms} <= set(found)
