@@ -19,6 +19,9 @@ test: $(TEST) $(VENV)/.browser $(VENV)/.sandbox lint   ## everything that guards
 	$(BIN)/pytest tests --artefacts artefacts
 	$(BIN)/pytest --nbval --nbval-cell-timeout 120 -p no:cacheprovider $(NOTEBOOKS) $(SOLUTIONS)
 
+test-long: $(TEST) $(VENV)/.browser $(VENV)/.sandbox   ## before a release: the exhaustive sweeps too (more seeds, positions, sizes; hours)
+	$(BIN)/pytest tests --long --artefacts artefacts
+
 check: $(TEST) $(VENV)/.sandbox lint   ## the quick inner loop: no browser, no notebook runs
 	$(BIN)/pytest tests -m "not slow" -q
 
@@ -102,5 +105,5 @@ $(VENV)/.sandbox: $(VENV)/.torch
 	sh tools/install_sandbox.sh
 	@touch $@
 
-.PHONY: help lab test check lint notebooks exercises student wheel colab test-colab stamp lock html record bench-sliders bench-import bench-fused font clean grade bench-grade
+.PHONY: help lab test test-long check lint notebooks exercises student wheel colab test-colab stamp lock html record bench-sliders bench-import bench-fused font clean grade bench-grade
 .DEFAULT_GOAL := help

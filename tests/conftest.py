@@ -9,12 +9,27 @@ if not torch.cuda.is_available():  # before anything imports triton, as parts of
 
 def pytest_addoption(parser):
     parser.addoption("--artefacts", default=None, help="folder for the screenshots of the browser tests")
-    parser.addoption("--seeds", type=int, default=10, help="seeds of hidden tests that wrong and honest answers meet")
+    parser.addoption("--long", action="store_true", help="the exhaustive sweeps, too: `make test-long`")
+    parser.addoption("--seeds", type=int, help="seeds of hidden tests that wrong and honest answers meet (3, long 50)")
+    parser.addoption("--positions", type=int, help="random positions of each explorer that are drawn (4, long 20)")
 
 
 def pytest_configure(config):
+    long = config.option.long
+    if config.option.seeds is None:
+        config.option.seeds = 50 if long else 3
+    if config.option.positions is None:
+        config.option.positions = 20 if long else 4
+    config.addinivalue_line("markers", "long: an exhaustive sweep; only `make test-long` runs it")
     config.addinivalue_line("markers", "slow: runs notebooks or a browser; `make check` leaves it out")
     config.addinivalue_line("markers", "linux: needs make or another thing of Unix")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.option.long:
+        left_out = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

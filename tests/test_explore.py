@@ -820,12 +820,13 @@ NUMBERED = [
     NUMBERED,
     ids=lambda value: f"{value.parents[1].name}-{value.stem}" if isinstance(value, Path) else value,
 )
-def test_every_explorer_works_over_its_whole_range_in_all_languages(source, number):
+def test_every_explorer_works_over_its_whole_range_in_all_languages(source, number, request):
     explorer = explorers_of(source)[number]
     draws = random.Random(number)
     controls = explorer.controls
+    count = request.config.getoption("--positions")
     positions = [{}, {n: c.at(0) for n, c in controls.items()}, {n: c.at(c.count - 1) for n, c in controls.items()}]
-    positions += [{n: c.at(draws.randrange(c.count)) for n, c in controls.items()} for _ in range(20)]
+    positions += [{n: c.at(draws.randrange(c.count)) for n, c in controls.items()} for _ in range(count)]
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*[Gg]lyph.*")
         warnings.filterwarnings("error", category=RuntimeWarning)
