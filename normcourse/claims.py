@@ -5,8 +5,8 @@ A claim stands in the `claims.toml` of its chapter, its measurement is a functio
     [G2]
     statement.zh, .en      what is said, in our own words
     source                 which source text says it, and where
-    evidence               a function in evidence.py giving a DataFrame: `setting`, `value`, and `seed` where numbers
-                           are random; `edge` (optional): the best learning rate was at the edge of its grid
+    evidence               a function in evidence.py giving a DataFrame: `setting`, `value`, and `seed` (or repetition)
+                           where numbers are random; `edge` (optional): a best value was at the edge of its grid
     number.zh, .en         what `value` is, with its unit
     format                 how it is printed, "{:.2f}"; "10^{:.0f}" for a logarithm
     holds_between          [low, high]: the values for which the claim holds
@@ -207,7 +207,7 @@ def measure(claim):
     return {
         name: Measured(
             tuple(groups[name]["value"].tolist()),
-            exact="seed" not in frame,
+            exact="seed" not in frame or bool(groups[name]["seed"].isna().all()),
             edge="edge" in frame and bool(groups[name]["edge"].any()),
         )
         for name in claim.settings

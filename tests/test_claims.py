@@ -221,6 +221,12 @@ def test_numbers_agree_with_the_closed_forms():
         assert middle("G10", name) == pytest.approx(50 * math.log10(1 + squared / 2), rel=0.1)
     assert middle("G10", "shrunk") == pytest.approx(50 * math.log10(1 + 0.02 / 2), abs=0.1)
 
+    assert middle("N10", "from_scratch_forward") == pytest.approx(12 / 7, abs=0.02)  # tensors of the size of x
+    assert middle("N10", "from_scratch_backward") == pytest.approx(31 / 23, abs=0.02)
+    assert middle("N10", "torch_forward") == pytest.approx(2 / 7, abs=0.02)
+    for m in (0.5, 1.0, 2.0):
+        assert middle("N12", f"{m:g}") == pytest.approx((1 + m * m) ** -0.5, abs=0.01)
+
 
 @pytest.mark.parametrize("code", ["zh", "en", "both"])
 def test_a_card_shows_claim_verdict_numbers_and_consequence_in_the_language_in_force(code):
