@@ -311,9 +311,10 @@ class Card:
         if claim.settings:
             several = any(not m.exact for m in self.measured.values())
             interval = ("，方括号里是 95% 区间" if zh else "; in brackets the 95% interval") if several else ""
+            cell = "text-align: left; padding: 0 1.5em 0 0"
             rows = "".join(
-                f"<tr><td>{_marked(getattr(setting, code))}</td>"
-                f"<td>{_marked(number(setting, self.measured[name]))}</td></tr>"
+                f'<tr><td style="{cell}">{_marked(getattr(setting, code))}</td>'
+                f'<td style="{cell}">{_marked(number(setting, self.measured[name]))}</td></tr>'
                 for name, setting in claim.settings.items()
             )
             lines.append(f"<p>{words['number']}{interval}{'：' if zh else ':'}</p><table>{rows}</table>")
