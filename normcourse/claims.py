@@ -49,6 +49,35 @@ VERDICTS = {
     "not_measurable": ("不是能测量的说法", "not a measurable claim"),
 }
 
+WORDS = {  # of the cards
+    "zh": {
+        "quoted": "“{}”（{}）",
+        "verdict": "判决：",
+        "interval": "，方括号里是 95% 区间",
+        "colon": "：",
+        "conditions": "条件：",
+        "consequence": "怎么办：",
+        "details": "出处、规则和每个种子的数",
+        "source": "出处：",
+        "code": "代码：",
+        "rule": "{}：成立的条件是 {}；量到 {}",
+        "edge": "；最好的值在网格的边上",
+    },
+    "en": {
+        "quoted": "“{}” ({})",
+        "verdict": "Verdict: ",
+        "interval": "; in brackets the 95% interval",
+        "colon": ":",
+        "conditions": "Conditions: ",
+        "consequence": "In practice: ",
+        "details": "Source, rule and the numbers of each seed",
+        "source": "Source: ",
+        "code": "Code: ",
+        "rule": "{}: holds if {}; measured {}",
+        "edge": "; the best value is at the edge of its grid",
+    },
+}
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -299,44 +328,27 @@ class Card:
         return f'<div class="nc-card" style="{style}; white-space: normal">{parts}</div>'
 
     def _in(self, code):
-        claim, zh = self.claim, code == "zh"
-        words = {
-            name: _marked(part[code])
-            for name in ("statement", "number", "conditions", "consequence")
-            if (part := getattr(claim, name))
-        }
-        quoted = f"“{words['statement']}”（{claim.id}）" if zh else f"“{words['statement']}” ({claim.id})"
-        lines = [f"<p><strong>{quoted}</strong></p>", f"<p>{'判决：' if zh else 'Verdict: '}<strong>"]
-        lines.append(f"{_marked(getattr(self.verdict, code))}</strong></p>")
-        if claim.settings:
-            several = any(not m.exact for m in self.measured.values())
-            interval = ("，方括号里是 95% 区间" if zh else "; in brackets the 95% interval") if several else ""
-            cell = "text-align: left; padding: 0 1.5em 0 0"
-            rows = "".join(
-                f'<tr><td style="{cell}">{_marked(getattr(setting, code))}</td>'
-                f'<td style="{cell}">{_marked(number(setting, self.measured[name]))}</td></tr>'
-                for name, setting in claim.settings.items()
-            )
-            lines.append(f"<p>{words['number']}{interval}{'：' if zh else ':'}</p><table>{rows}</table>")
-        lines.append(f"<p>{'条件：' if zh else 'Conditions: '}{words['conditions']}</p>")
-        lines.append(f"<p>{'怎么办：' if zh else 'In practice: '}{words['consequence']}</p>")
-        lines.append(
-            f"<details><summary>{'出处、规则和每个种子的数' if zh else 'Source, rule, numbers per seed'}</summary>"
-        )
-        lines.append(f"<p>{'出处：' if zh else 'Source: '}{_marked(claim.source)}</p>")
-        if claim.settings:
-            lines.append(f"<p>{'代码：' if zh else 'Code: '}<code>{claim.code}</code></p><ul>")
-            for name, setting in claim.settings.items():
-                values = ", ".join(_marked(_printed(setting, v)) for v in self.measured[name].values)
-                edge = (("；最好的学习率在网格的边上" if zh else "; best learning rate at the edge of its grid")
-                        if self.measured[name].edge else "")  # fmt: skip
-                label = _marked(getattr(setting, code))
-                rule = _marked(_rule(setting))
-                colon = "：" if zh else ": "
-                needs = f"成立的条件是 {rule}；量到 " if zh else f"holds if {rule}; measured "
-                lines.append(f"<li>{label}{colon}{needs}{values}{edge}</li>")
-            lines.append("</ul>")
-        return "".join(lines) + "</details>"
+        claim, words = self.claim, WORDS[code]
+        parts = [f"<p><strong>{words['quoted'].format(_marked(claim.statement[code]), claim.id)}</strong></p>"]
+        parts.append(f"<p>{words['verdict']}<strong>{_marked(getattr(self.verdict, code))}</strong></p>")
+        numbers, each = [], []
+        for name, setting in claim.settings.items():
+            measured, label = self.measured[name], _marked(getattr(setting, code))
+            cells = (label, _marked(number(setting, measured)))
+            numbers.append("".join(f'<td style="text-align: left; padding: 0 1.5em 0 0">{cell}</td>' for cell in cells))
+            values = ", ".join(_marked(_printed(setting, value)) for value in measured.values)
+            edge = words["edge"] if measured.edge else ""
+            each.append(f"<li>{words['rule'].format(label, _marked(_rule(setting)), values)}{edge}</li>")
+        if numbers:
+            interval = "" if all(m.exact for m in self.measured.values()) else words["interval"]
+            parts.append(f"<p>{_marked(claim.number[code])}{interval}{words['colon']}</p>")
+            parts.append(f"<table>{''.join(f'<tr>{row}</tr>' for row in numbers)}</table>")
+        parts.append(f"<p>{words['conditions']}{_marked(claim.conditions[code])}</p>")
+        parts.append(f"<p>{words['consequence']}{_marked(claim.consequence[code])}</p>")
+        parts.append(f"<details><summary>{words['details']}</summary><p>{words['source']}{_marked(claim.source)}</p>")
+        if each:
+            parts.append(f"<p>{words['code']}<code>{claim.code}</code></p><ul>{''.join(each)}</ul>")
+        return "".join(parts) + "</details>"
 
     def __str__(self):
         def lines(code):
