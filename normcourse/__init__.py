@@ -9,6 +9,7 @@
     train      one small training loop
     data       text to train on, recorded results, the font
     chapters   a folder per chapter: text, drawings (tidy DataFrame -> figure), long runs
+    claims     popular claims as data, measured and judged by rule
     explore    sliders over an experiment
     fused      Triton kernels: norms, and norms with the addition before them, in one launch
     check      the exercises' checks
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 __all__ = [
     "chapters",
     "check",
+    "claims",
     "data",
     "explore",
     "fused",

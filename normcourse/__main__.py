@@ -6,6 +6,7 @@ import sys
 COMMANDS = {
     "lab": "在 JupyterLab 里打开课程 · open the course in JupyterLab",
     "grade": "用隐藏测试评分（教师） · grade submissions with the hidden tests (instructors)",
+    "claims": "流行的说法，逐条测量 · popular claims, measured one by one",
     "record": "重做预先跑好的长实验 · repeat the recorded long runs",
 }
 
@@ -20,6 +21,10 @@ def main(given=None):
         from .grade.__main__ import run
 
         run(rest)
+    if command == "claims":
+        from .claims import main as claims
+
+        return claims(rest)
     if command == "record":
         from .record import main as record
 

@@ -164,6 +164,7 @@ def term(name, between=" "):
 # One rule per language, scoped to the notebook that holds the marker, so that other open notebooks keep their own.
 _HIDE = """<style>
 .jp-Notebook:has(.nc-{on}) .jp-RenderedMarkdown [lang={off}] {{ display: none }}
+.jp-Notebook:has(.nc-{on}) .nc-card [lang={off}]:not(:only-child) {{ display: none }}
 .jp-Notebook:has(.nc-{on}) .jp-RenderedMarkdown [lang={on}] {{ max-width: 52em }}
 </style>"""
 _SIDE_BY_SIDE = """<style>

@@ -40,7 +40,7 @@ ORDER = [
         "i18n",
         "canvas",
     ),
-    *("explore", "record", "chapters", "lab", "check", "grade"),
+    *("explore", "record", "chapters", "claims", "lab", "check", "grade"),
 ]
 
 
@@ -132,7 +132,7 @@ def test_an_unknown_attribute_lists_the_modules():
     import normcourse
 
     assert normcourse.norms.layer_norm
-    with pytest.raises(AttributeError, match="no attribute 'layernorm'; its modules are chapters, check"):
+    with pytest.raises(AttributeError, match="no attribute 'layernorm'; its modules are chapters, check, claims"):
         normcourse.layernorm  # noqa: B018
 
 

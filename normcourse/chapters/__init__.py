@@ -3,6 +3,8 @@
     chapter.toml   number, titles, minutes, what is measured: the tables of README and of chapter 00 come from it
     lesson.md      the notebook's text source; a chapter without one is still being written
     drawings.py    tidy DataFrame -> figure, for this chapter's explorers
+    claims.toml    the popular claims that are measured in it, see `normcourse.claims`
+    evidence.py    their measurements
     runs.py        the runs too long for a notebook, see `normcourse.record`
     recorded/      their results
 

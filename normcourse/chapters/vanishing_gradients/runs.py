@@ -1,4 +1,6 @@
-"""The recorded run of chapter 01, which chapter 02 draws, too."""
+"""The recorded runs of chapter 01; chapter 02 draws the first, too."""
+
+import torch
 
 from ... import data
 from ...models import CharacterMLP
@@ -18,6 +20,18 @@ def degradation(placement, gain, depth, learning_rate, seed):
     return {"early_loss": round(history["loss"][:20].mean(), 4), "loss": final_loss(history, 500)}
 
 
+def degradation_with_biases(gain, depth, learning_rate, seed):
+    """`degradation` of a plain network whose layers have biases, drawn as `torch.nn.Linear` draws them."""
+    ids, vocabulary = data.encode(data.load_text("en"))
+    model = CharacterMLP(len(vocabulary), depth, "plain", width=64, context=8, activation="relu", gain=gain, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    for block in model.blocks:
+        block.sublayer.bias = torch.nn.Parameter((2 * torch.rand(64, generator=generator) - 1) / 64**0.5)
+    batches = data.next_characters(ids, 64, 8, seed)
+    history = train(model, batches, steps=500, learning_rate=learning_rate, progress=False)
+    return {"early_loss": round(history["loss"][:20].mean(), 4), "loss": final_loss(history, 500)}
+
+
 DEGRADATION = {
     "placement": ["plain", "residual", "highway", "rezero"],
     "gain": [3**-0.5, 2**0.5],
@@ -26,8 +40,17 @@ DEGRADATION = {
     "seed": [0, 1, 2],
 }
 
+CONDITIONS = "Adam, 500 steps, batch 64, width 64, context 8, ReLU, text: Moby-Dick 1–22"
 RUNS = {
-    "degradation": Run(
-        degradation, DEGRADATION, "Adam, 500 steps, batch 64, width 64, context 8, ReLU, text: Moby-Dick 1–22"
+    "degradation": Run(degradation, DEGRADATION, CONDITIONS),
+    "degradation_with_biases": Run(
+        degradation_with_biases,
+        {
+            "gain": [3**-0.5, 2**0.5],
+            "depth": [2, 4, 20, 30],
+            "learning_rate": [3e-4, 1e-3, 3e-3, 1e-2],
+            "seed": [0, 1, 2],
+        },
+        f"{CONDITIONS}; biases uniform in ±1/√64",
     ),
 }

@@ -1,0 +1,283 @@
+"""Claims as data: entries, rules, cards; and that no verdict stands anywhere else."""
+
+import functools
+import json
+import math
+import re
+from importlib import import_module
+from statistics import mean
+
+import pytest
+
+from normcourse import claims as ledger
+from normcourse import theory
+from normcourse.claims import Measured, Setting, card, claims, find, measure, verdict
+from normcourse.i18n import set_language
+from tools.build_notebooks import lessons, read
+
+NUMBERS = {"G": 10, "N": 14, "P": 13, "I": 6, "E": 8}  # the claims that the source texts make
+IDS = {f"{letter}{i}" for letter, last in NUMBERS.items() for i in range(1, last + 1)}
+CHINESE = re.compile("[\u4e00-\u9fff]")
+each_claim = pytest.mark.parametrize("claim", claims().values(), ids=claims())
+judged = {claim.chapter for claim in claims().values()}
+each_judged_lesson = pytest.mark.parametrize(
+    ("name", "source"), [part for part in lessons() if part.source.parent.name in judged], ids=str
+)
+
+
+@functools.cache
+def measured(name):
+    """Every claim is measured once for all tests."""
+    return measure(find(name))
+
+
+def middle(name, setting):
+    return mean(measured(name)[setting].values)
+
+
+@each_claim
+def test_an_entry_is_a_known_claim_in_both_languages(claim):
+    assert claim.id in IDS
+    for words in (claim.statement, claim.conditions, claim.consequence, claim.number):
+        if words:
+            assert CHINESE.search(words["zh"]) and not CHINESE.search(words["en"])
+            assert not re.search(r"[\u4e00-\u9fff][,;:?!]|[$\\]", words["zh"] + words["en"]), words
+    assert re.match(r"S\d", claim.source)
+
+
+@each_claim
+def test_the_evidence_runs_in_seconds_and_has_three_seeds_where_it_is_random(claim):
+    assert claim.evidence is None or callable(
+        getattr(import_module(f"normcourse.chapters.{claim.chapter}.evidence"), claim.evidence)
+    )
+    for of_setting in measured(claim.id).values():
+        assert all(math.isfinite(value) for value in of_setting.values)
+        assert of_setting.exact or len(of_setting.values) >= 3
+    reached = verdict(claim, measured(claim.id))
+    assert reached.kind in ledger.VERDICTS and CHINESE.search(reached.zh) and not CHINESE.search(reached.en)
+
+
+@each_claim
+def test_the_rule_has_both_sides(claim):
+    """In each setting numbers just within the bounds hold and numbers just beyond do not, and the verdict follows."""
+
+    def judged(side):
+        numbers = {name: Measured((side(s.holds_between),), exact=True) for name, s in claim.settings.items()}
+        return verdict(claim, numbers)
+
+    def within(between):
+        low, high = between
+        return low if math.isinf(high) else high
+
+    def beyond(between):
+        low, high = between
+        return low - 1e-6 if math.isinf(high) else high + 1e-6
+
+    if claim.settings:
+        assert judged(within).kind == "holds" and judged(beyond).kind == "false"
+        first, *others = claim.settings
+        if others:
+            mixed = {name: within(s.holds_between) for name, s in claim.settings.items()}
+            mixed[first] = beyond(claim.settings[first].holds_between)
+            mixed = verdict(claim, {name: Measured((value,), exact=True) for name, value in mixed.items()})
+            assert mixed.kind == "holds_only" and claim.settings[others[0]].en in mixed.en
+            assert claim.settings[first].en not in mixed.en and mixed.en.startswith("Holds only ")
+
+
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        (Measured((1.0, 1.1, 0.9)), True),
+        (Measured((3.0, 3.1, 2.9)), False),
+        (Measured((1.0, 2.0, 3.0)), None),  # the interval straddles the bound
+        (Measured((1.0, 1.1)), None),  # two seeds
+        (Measured((1.0, 1.1, 0.9), edge=True), None),
+        (Measured((2.0,), exact=True), True),
+        (Measured((2.1,), exact=True), False),
+    ],
+)
+def test_what_a_run_cannot_support_is_not_settled(seen, expected):
+    assert seen.holds(0.0, 2.0) is expected
+
+
+def test_the_interval_is_students():
+    """Against the textbook's example: the mean of 1, 2, 3 is 2 ± 4.303 · 1/√3."""
+    low, high = Measured((1.0, 2.0, 3.0)).interval
+    assert low == pytest.approx(2 - 4.303 / 3**0.5, abs=0.01) and high == pytest.approx(2 + 4.303 / 3**0.5, abs=0.01)
+
+
+def test_the_verdict_of_several_settings():
+    from dataclasses import replace
+
+    settings = {name: Setting(name, f"with {name}", (0, 1), "{:.1f}") for name in "abc"}
+    claim = replace(find("G1"), settings=settings)
+    yes, no, open_ = Measured((0.5,), exact=True), Measured((2.0,), exact=True), Measured((0.5, 0.6))
+
+    def of(*seen):
+        reached = verdict(claim, dict(zip("abc", seen)))
+        return reached.kind, reached.en
+
+    assert of(yes, yes, yes) == ("holds", "Holds.")
+    assert of(no, no, no) == ("false", "False.")
+    assert of(open_, open_, open_) == ("not_settled", "Not settled by this run.")
+    assert of(yes, no, yes) == ("holds_only", "Holds only with a, or with c.")
+    assert of(yes, open_, no) == ("holds_only", "Holds only with a; not settled by this run with b.")
+    assert of(no, open_, no) == ("false", "False with a, or with c; not settled by this run with b.")
+    assert verdict(replace(claim, evidence=None), {}).kind == "not_measurable"
+
+
+def test_an_edge_counts_only_for_the_one_that_loses():
+    import pandas as pd
+
+    from normcourse.chapters.learning_rates import best_losses, loss_difference
+
+    def runs(*losses):  # at three rates, three seeds each
+        rows = [(rate, seed, loss + 0.001 * seed) for rate, loss in enumerate(losses) for seed in range(3)]
+        return pd.DataFrame(rows, columns=["learning_rate", "seed", "loss"])
+
+    inner, falling, flat = runs(2.5, 2.0, 2.2), runs(2.5, 2.3, 1.0), runs(2.5, 2.0, 1.995)
+    assert [best_losses(r)[1] for r in (inner, falling, flat)] == [False, True, False]
+    assert not loss_difference("", inner, falling)["edge"].any()  # the winner could only win by more
+    assert loss_difference("", runs(2.5, 2.3, 2.1), inner)["edge"].all()
+    assert loss_difference("", inner, falling)["value"].tolist() == pytest.approx([1.0] * 3)
+
+
+GOOD = """
+[G1]
+source = "S1"
+evidence = "half_per_layer"
+format = "{:.2f}"
+holds_between = [0, 1]
+statement = { zh = "甲", en = "a" }
+number = { zh = "甲", en = "a" }
+conditions = { zh = "甲", en = "a" }
+consequence = { zh = "甲", en = "a" }
+[G1.settings.10]
+zh = "甲"
+en = "a"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[G1]", "[G1", r"here/claims\.toml: .*line 2"),
+        ('en = "a" }\nnumber', "}\nnumber", r"here/claims\.toml"),
+        ('source = "S1"', "", "G1: .*source"),
+        ('source = "S1"', 'source = "S1"\ncolour = "red"', "G1: .*colour"),
+        ("[0, 1]", "[1, 0]", r"G1\.settings\.10: holds_between is \[1, 0\]; expected \[low, high\]"),
+        ('"{:.2f}"', '"two"', r"G1\.settings\.10: format is 'two'"),
+        ('en = "a"\n', "", r"G1\.settings\.10 is .*; expected zh and en"),
+        ('statement = { zh = "甲", en = "a" }', "", "G1: statement is None; expected zh and en"),
+        ('[G1.settings.10]\nzh = "甲"\nen = "a"\n', "", "G1: evidence without settings"),
+    ],
+)
+def test_an_error_names_the_file_and_the_entry(old, new, message, tmp_path):
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "claims.toml").write_text(GOOD, encoding="utf-8")
+    assert ledger._load((folder,))["G1"].settings["10"].holds_between == (0, 1)
+    assert old in GOOD
+    (folder / "claims.toml").write_text(GOOD.replace(old, new, 1), encoding="utf-8")
+    ledger._load.cache_clear()
+    with pytest.raises(ValueError, match=message):
+        ledger._load((folder,))
+
+
+def test_an_id_stands_once(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "claims.toml").write_text(GOOD, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"two/claims\.toml, G1: one/claims\.toml has this claim, too"):
+        ledger._load((tmp_path / "one", tmp_path / "two"))
+
+
+def test_an_unknown_claim_lists_the_known_ones():
+    with pytest.raises(ValueError, match="unknown claim 'G99'; known are G1, G2"):
+        card("G99")
+
+
+@each_judged_lesson
+def test_verdicts_of_a_lesson_stand_in_its_cards_alone(name, source):
+    cells = read(source).cells
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            found = re.findall(r"判决|[Vv]erdict", cell.source)
+            assert not found, f"a verdict outside a card: {cell.source[:80]}"
+    shown = re.findall(r'card\("(\w+)"\)', "\n".join(cell.source for cell in cells if cell.cell_type == "code"))
+    assert sorted(shown) == sorted(claim.id for claim in claims().values() if claim.chapter == source.parent.name)
+
+
+def test_numbers_agree_with_the_closed_forms():
+    assert middle("G1", "10") == 0.5**10 and middle("G1", "50") == 0.5**50
+    # a block of two default matrices with a relu between: g²/√2 with g² = 1/3
+    assert middle("G2", "default") == pytest.approx(50 * math.log10(1 / 3 / 2**0.5), abs=0.3)
+    assert middle("G2", "variance_kept") == pytest.approx(0, abs=0.3)
+    smallest, _ = theory.skip_edges(0.05)
+    assert middle("G4", "small") == pytest.approx(smallest, abs=0.01)
+    for name, squared in (("default", 1 / 3), ("he", 2.0)):
+        assert middle("G6", name) == pytest.approx(20 * math.log10(1 + squared / 2), rel=0.1)
+        assert middle("G10", name) == pytest.approx(50 * math.log10(1 + squared / 2), rel=0.1)
+    assert middle("G10", "shrunk") == pytest.approx(50 * math.log10(1 + 0.02 / 2), abs=0.1)
+
+    for name in ("relu", "biases"):  # at infinite width; the logarithm of a finite one fluctuates
+        _, backward = theory.mean_field("post_norm", 60, 1.4, "relu", bias=0.7 if name == "biases" else 0.0)
+        assert middle("P3", name) == pytest.approx(math.log10(backward[0]), abs=0.6)
+    assert middle("N10", "from_scratch_forward") == pytest.approx(12 / 7, abs=0.02)  # tensors of the size of x
+    assert middle("N10", "from_scratch_backward") == pytest.approx(31 / 23, abs=0.02)
+    assert middle("N10", "torch_forward") == pytest.approx(2 / 7, abs=0.02)
+    for m in (0.5, 1.0, 2.0):
+        assert middle("N12", f"{m:g}") == pytest.approx((1 + m * m) ** -0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("code", ["zh", "en", "both"])
+def test_a_card_shows_claim_verdict_numbers_and_consequence_in_the_language_in_force(code):
+    try:
+        set_language(code)
+        shown = card("G3")
+        page, words = shown.html(), str(shown)
+    finally:
+        set_language("both")
+    claim = shown.claim
+    for language in ("zh", "en"):
+        for part in (
+            claim.statement,
+            claim.consequence,
+            claim.conditions,
+            {language: getattr(shown.verdict, language)},
+        ):
+            assert (part[language] in page) == (code in (language, "both"))
+    assert "(G3)" in words and "<script" not in page and page.count("<details>") == (2 if code == "both" else 1)
+    assert claim.code in page and "0.93" in page and "0.93" in words
+
+
+def test_a_card_follows_the_switch_until_it_is_closed():
+    try:
+        shown = card("G1")
+        bundle, _ = shown._repr_mimebundle_()
+        assert {"text/html", "text/plain", "application/vnd.jupyter.widget-view+json"} <= set(bundle)
+        set_language("en")
+        assert 'lang="en"' in shown.widget.value and 'lang="zh"' not in shown.widget.value
+        shown.close()
+        set_language("zh")
+        assert 'lang="zh"' not in shown.widget.value
+        assert "application/vnd.jupyter.widget-view+json" not in shown._repr_mimebundle_()[0]
+    finally:
+        set_language("both")
+
+
+def test_powers_and_signs_are_printed_as_one_reads_them():
+    power = Setting("", "", (-math.inf, -3), "10^{:.0f}")
+    assert ledger.number(power, Measured((-31.4, -31.5, -31.6))) == "10^−32 [10^−32, 10^−31]"
+    assert ledger._marked("10^−32 `x`") == "10<sup>−32</sup> <code>x</code>" and ledger._rule(power) == "≤ 10^−3"
+    assert ledger.number(Setting("", "", (0, 1), "{:+.1f}"), Measured((-0.01,), exact=True)) == "0.0"
+
+
+def test_the_command_prints_and_filters(capsys):
+    assert ledger.main(["G1", "G3", "--verdict", "holds"]) == 0
+    out = capsys.readouterr().out
+    assert "G1" in out and "G3" not in out and "成立" in out and "Holds." in out
+    assert ledger.main(["G1", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["id"] == "G1" and row["chapter"] == 1 and row["settings"][0]["values"] == [0.5**10]
+    assert ledger.main(["G99"]) == 2 and "unknown claim" in capsys.readouterr().err
