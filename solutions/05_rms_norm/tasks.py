@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 import torch
-from layer_normalisation import FORMULA, between, even_squares, normal
-from rms_norm import FOLD_LAYER_NORM, MEAN_SHARE, RMS_NORM, RMS_NORM_BACKWARD
 
 from normcourse.check import Case
+
+from ..shared import FORMULA, between, even_squares, normal
+from .mistakes import FOLD_LAYER_NORM, MEAN_SHARE, RMS_NORM, RMS_NORM_BACKWARD
 
 
 def rms_norm_cases(g):

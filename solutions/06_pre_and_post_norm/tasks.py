@@ -3,19 +3,11 @@
 from dataclasses import replace
 
 import torch
-from layer_normalisation import between, normal
-from pre_and_post_norm import (
-    IDENTITY_PATH,
-    LOSS_CURVE,
-    POST_LN_BLOCK,
-    WARMUP_RATE,
-    WIRE,
-    matrix,
-    norm_with,
-    weight,
-)
 
 from normcourse.check import Case, Function
+
+from ..shared import between, normal
+from .mistakes import IDENTITY_PATH, LOSS_CURVE, POST_LN_BLOCK, WARMUP_RATE, WIRE, matrix, norm_with, weight
 
 
 def wire_cases(g):

@@ -3,8 +3,11 @@
 from dataclasses import replace
 
 import torch
-from layer_normalisation import between
-from residual_connections import (
+
+from normcourse.check import Case
+
+from ..shared import between, uniform
+from .mistakes import (
     INPUT_GRADIENT,
     PATH_SHARES,
     RESIDUAL_BLOCK_BACKWARD,
@@ -13,12 +16,6 @@ from residual_connections import (
     jacobian,
     stack,
 )
-
-from normcourse.check import Case
-
-
-def uniform(g, low, high):
-    return low + (high - low) * float(torch.rand((), generator=g))
 
 
 def input_gradient_cases(g):

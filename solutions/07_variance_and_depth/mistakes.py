@@ -5,16 +5,13 @@ import math
 
 import torch
 import torch.nn.functional as F
-from layer_normalisation import normal
 
 from normcourse import residual
 from normcourse.check import Case, Function, Mistake, Task
 
+from ..shared import normal, uniform
+
 PACKAGE = ("normcourse.measure", "normcourse.residual", "normcourse.theory")
-
-
-def uniform(g, low, high):
-    return low + (high - low) * float(torch.rand((), generator=g))
 
 
 # stream_variance -----------------------------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from layer_normalisation import normal
 
 from normcourse.check import Case, Mistake, Task
 from normcourse.check.rules import PAST_THE_END
+
+from ..shared import normal
 
 # What makes, measures, converts, shows and reshapes tensors, and what Triton itself calls; no arithmetic, no way to NumPy
 # or to numbers.

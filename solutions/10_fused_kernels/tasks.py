@@ -4,10 +4,11 @@ about a millisecond per program."""
 from dataclasses import replace
 
 import torch
-from fused_kernels import BYTES_MOVED, TRITON_ADD_RMS_NORM, TRITON_RMS_NORM
-from layer_normalisation import between, even_squares, normal
 
 from normcourse.check import Case
+
+from ..shared import between, even_squares, normal
+from .mistakes import BYTES_MOVED, TRITON_ADD_RMS_NORM, TRITON_RMS_NORM
 
 
 def bytes_moved_cases(g):

@@ -1,8 +1,11 @@
 """Answers to the exercises as learners might hand them in: wrong ones (mutants) and right ones in other words (honest).
 
-One file per exercise. `mutant(task, named=…)`: must not earn full marks, and where `named` is given, the first case of
+They stand in answers.py of each exercise. `mutant(task, named=…)`: must not earn full marks, and where `named` is given, the first case of
 the visible check that fails says these words in English. `honest(task)`: must earn full marks.
 """
+
+from normcourse.grade.hidden import module
+from tools.build_exercises import SOLUTIONS
 
 MUTANTS, HONEST = [], []
 
@@ -21,3 +24,12 @@ def honest(task):
         return answer
 
     return register
+
+
+def of(exercise):
+    """The module with the answers to an exercise, as "03_layer_normalisation"."""
+    return module(SOLUTIONS / exercise / "answers.py")
+
+
+for path in sorted(SOLUTIONS.glob("[0-9]*/answers.py")):
+    of(path.parent.name)

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from layer_normalisation import BUILT_IN, DIFFERENTIATION, normal
 
 from normcourse.check import Case, Mistake, Task
+
+from ..shared import BUILT_IN, DIFFERENTIATION, normal
 
 READY_MADE = ("normcourse.norms", "normcourse.fused")
 

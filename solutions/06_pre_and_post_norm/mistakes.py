@@ -5,10 +5,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from layer_normalisation import normal
 
 from normcourse import residual
 from normcourse.check import Case, Function, Mistake, Task
+
+from ..shared import normal
 
 
 def norm_with(weight):

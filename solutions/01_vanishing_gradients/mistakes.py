@@ -3,9 +3,10 @@
 import math
 
 import torch
-from layer_normalisation import DIFFERENTIATION, normal
 
 from normcourse.check import Case, Mistake, Task
+
+from ..shared import DIFFERENTIATION, normal
 
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "linear": lambda h: h}
 

@@ -3,18 +3,11 @@
 from dataclasses import replace
 
 import torch
-from layer_normalisation import (
-    FORMULA,
-    LAYER_NORM,
-    LAYER_NORM_BACKWARD,
-    MERGE_STATISTICS,
-    WELFORD,
-    between,
-    even,
-    normal,
-)
 
 from normcourse.check import Case
+
+from ..shared import FORMULA, between, even, normal
+from .mistakes import LAYER_NORM, LAYER_NORM_BACKWARD, MERGE_STATISTICS, WELFORD
 
 
 def layer_norm_cases(g):

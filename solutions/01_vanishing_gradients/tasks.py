@@ -3,21 +3,11 @@
 from dataclasses import replace
 
 import torch
-from layer_normalisation import between, normal
-from vanishing_gradients import (
-    FACTOR_PER_LAYER,
-    LOG10_GRADIENT_NORMS,
-    MEAN_FIELD_FACTORS,
-    ORTHOGONAL,
-    exponents,
-    network,
-)
 
 from normcourse.check import Case
 
-
-def uniform(g, low, high):
-    return low + (high - low) * float(torch.rand((), generator=g))
+from ..shared import between, normal, uniform
+from .mistakes import FACTOR_PER_LAYER, LOG10_GRADIENT_NORMS, MEAN_FIELD_FACTORS, ORTHOGONAL, exponents, network
 
 
 def log10_gradient_norms_cases(g):

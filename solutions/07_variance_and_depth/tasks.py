@@ -3,17 +3,11 @@
 from dataclasses import replace
 
 import torch
-from layer_normalisation import between, normal
-from variance_and_depth import (
-    DEEPNORM_CONSTANTS,
-    LAYER_PROBE,
-    LAYER_WORTH,
-    STREAM_VARIANCE,
-    block,
-    uniform,
-)
 
 from normcourse.check import Case, Function
+
+from ..shared import between, normal, uniform
+from .mistakes import DEEPNORM_CONSTANTS, LAYER_PROBE, LAYER_WORTH, STREAM_VARIANCE, block
 
 
 def stream_variance_cases(g):
