@@ -11,6 +11,7 @@ BUILT_IN = (
     *("rms_norm", "fused_rms_norm", "fused_rms_norm_backward", "normalize"),
     *("batch_norm_with_update", "batch_norm_with_update_functional", "batch_norm_no_update", "batch_norm_backward"),
 )
+READY_MADE = ("normcourse.norms", "normcourse.fused")
 FORMULA = {torch.float64: 1e-11, torch.float32: 1e-4}  # a formula is this good, finite differences are not
 DIFFERENTIATION = ("backward", "grad", "vjp", "jvp", "jacobian", "jacrev", "jacfwd", "make_dual")
 

@@ -254,7 +254,10 @@ def secrets():
                 yield from filter(lambda line: not TRIVIAL.fullmatch(line), map(str.strip, region.splitlines()))
     for file in SOLUTIONS.rglob("*.py"):
         yield file.relative_to(SOLUTIONS).as_posix()
-        lines = [line.strip() for line in file.read_text().splitlines() if re.match(r"\s*(yield|replace)\b", line)]
+        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = [
+            line.strip() for line in lines if re.match(r"\s*(yield\b|def (right|visible|hidden)_|Mistake\()", line)
+        ]
         yield from (line for line in lines if not TRIVIAL.fullmatch(line))
 
 
@@ -271,7 +274,7 @@ def test_nothing_of_the_solutions_is_in_what_learners_get(kind, tmp_path):
         assert not [
             name
             for name in names
-            if re.search(r"solution|exercise\.md|(tasks|mistakes|answers|shared)\.py|test_|\.db$", name)
+            if re.search(r"solution|hidden/|answers|exercise\.md|(tasks|mistakes|shared)\.py|test_|\.db$", name)
         ]
         for notebook in NOTEBOOKS:
             assert f"{within}/exercises/{notebook}/{notebook}.ipynb" in names

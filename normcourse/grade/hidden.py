@@ -3,8 +3,9 @@
 They stand in a folder (`solutions/`) that has a folder for each exercise, `NN_topic/`. What is there is found by
 looking; a new exercise is a new folder, and nothing else lists it:
 
-    tasks.py      a list TASKS and, for what is marked by hand, a dict ESSAYS {name: points}
-    mistakes.py   the mistakes that people make
+    tasks.py      the right answers and the cases: a list TASKS and, for what is marked by hand, a dict ESSAYS
+                  {name: points}
+    mistakes.py   what people get wrong: a dict MISTAKES {task name: its `Mistake`s}, the likelier ones first
     exercise.md   the notebook's text source, see `tools.build_exercises`
     answers.py    wrong and right answers for the course's own tests
 
@@ -17,6 +18,7 @@ import math
 import secrets
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -37,14 +39,17 @@ def load(folder):
 def load_each(folder):
     """{exercise, as "03_layer_normalisation": ({task name: Task}, {essay name: points})} of those in a folder.
 
-    Raises: FileNotFoundError where there are none, ValueError for a task without points or a name given twice.
+    Raises: FileNotFoundError where there are none; ValueError for a task without points, a name given twice, or
+    mistakes in a task that is not there.
     """
     found = tests_in(folder)
     if not found:
         raise FileNotFoundError("\n".join(NO_TESTS).format(folder))
     exercises, known = {}, set()
     for file in found:
-        content = module(file)
+        content, tasks = module(file), {}
+        beside = file.with_name("mistakes.py")
+        mistakes = dict(module(beside).MISTAKES) if beside.exists() else {}
         for task in content.TASKS:
             if task.name in known or not task.points > 0 or task.cases is None:
                 raise ValueError(
@@ -52,7 +57,13 @@ def load_each(folder):
                     f"{file}: the task {task.name} needs cases and points, and may be there only once."
                 )
             known.add(task.name)
-        exercises[file.parent.name] = {task.name: task for task in content.TASKS}, getattr(content, "ESSAYS", {})
+            tasks[task.name] = replace(task, mistakes=mistakes.pop(task.name, ()))
+        if mistakes:
+            raise ValueError(
+                f"{beside}：tasks.py 里没有题目 {'、'.join(mistakes)}。\n"
+                f"{beside}: tasks.py has no task {', '.join(mistakes)}."
+            )
+        exercises[file.parent.name] = tasks, getattr(content, "ESSAYS", {})
     return exercises
 
 
