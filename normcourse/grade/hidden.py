@@ -68,8 +68,8 @@ def load_each(folder):
 
 
 NO_TESTS = (
-    "{}：里面没有隐藏测试（NN_topic/tasks.py）；在仓库的根目录里运行，或者用 --tests 给出文件夹。",
-    "{} holds no hidden tests (NN_topic/tasks.py); run in the repository's root, or give their folder with --tests.",
+    "{0}：里面没有隐藏测试（NN_topic/tasks.py）；在仓库的根目录里运行，或者用 --tests 给出文件夹。",
+    "{0} holds no hidden tests (NN_topic/tasks.py); run in the repository's root, or give their folder with --tests.",
 )
 
 
