@@ -1,7 +1,10 @@
 """Answers to the exercises as learners might hand them in: wrong ones (mutants) and right ones in other words (honest).
 
-They stand in answers.py of each exercise. `mutant(task, named=…)`: must not earn full marks, and where `named` is given, the first case of
-the visible check that fails says these words in English. `honest(task)`: must earn full marks.
+They stand in answers.py of each exercise. `mutant(task, named=…)`: must not earn full marks, and where `named` is given,
+the first case of the visible check that fails says these words in English. `honest(task)`: must earn full marks.
+
+They take nothing from tasks.py on purpose: a learner's code is another way to the same numbers, and the judge's tests hand
+them in as notebooks, which see nothing else.
 """
 
 from normcourse.grade.hidden import module
