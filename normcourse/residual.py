@@ -36,6 +36,7 @@ class Placement(nn.Module):
     final_norm = False  # a stack of these ends in a norm: the stream itself is never normalised
     additive = False  # x + …: what comes in goes out unchanged, with something added
     reads_normalised = False  # the branch reads a state that a norm has given its variance
+    one_stream = True  # the state between two blocks is one hidden state, (..., hidden_size)
 
     def __init__(
         self, hidden_size, sublayer, norm=LayerNorm, dropout=0.0, depth=1, index=0, *, branches=1, generator=None
@@ -281,6 +282,7 @@ class HyperConnection(Placement):
 
     name, title, look = "hyper_connection", ("超连接", "hyper-connection"), Look(GREY, "*")
     formula = "B·f(norm(Aₘ·H)) + Aᵣ·H"
+    one_stream = False
     final_norm = True
     reads_normalised = True
 

@@ -14,6 +14,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: runs notebooks or a browser; `make check` leaves it out")
+    config.addinivalue_line("markers", "linux: needs make or another thing of Unix")
 
 
 @pytest.fixture(scope="session")

@@ -834,9 +834,9 @@ def test_every_explorer_works_over_its_whole_range_in_all_languages(source, numb
             for position in positions[: None if language == "both" else 3]:
                 image = picture(explorer.render(**position))
                 assert (image < 128).any(axis=2).mean() > 0.002, f"an empty picture at {position}"
-                assert not hidden_behind_the_edge(explorer.figure), (
-                    f"cut off at {position}: {hidden_behind_the_edge(explorer.figure)}"
-                )
+                with studio.drawing:
+                    hidden = hidden_behind_the_edge(explorer.figure)
+                assert not hidden, f"cut off at {position}: {hidden}"
     for name, control in controls.items():
         middle = control.position()
         ends = {explorer.render(**{name: control.at(i)}) for i in {0, middle, control.count - 1}}

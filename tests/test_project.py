@@ -136,6 +136,7 @@ def test_an_unknown_attribute_lists_the_modules():
         normcourse.layernorm  # noqa: B018
 
 
+@pytest.mark.linux
 def test_make_alone_lists_every_target():
     listing = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for target in ("lab", "test", "check", "notebooks", "lint", "bench-sliders"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from normcourse import measure, theory
+from normcourse import canvas, measure, theory
 from normcourse.canvas import STYLES
 from normcourse.i18n import GLOSSARY, TERMS, WORDS, set_language, term
 from normcourse.models import deep_mlp
@@ -15,7 +15,9 @@ from normcourse.norms import NORMS, LayerNorm
 from normcourse.registry import Look, Registry
 from normcourse.residual import PLACEMENTS, PeriNorm, Placement, PreNorm
 from normcourse.theory.laws import LAWS
+from tools.build_notebooks import lessons, read
 
+from .lessons import definitions
 from .test_measure import agrees
 
 # Okabe & Ito, "Color Universal Design" (2008), figure 16, without black and yellow; and a grey.
@@ -167,6 +169,35 @@ def test_a_wiring_that_is_registered_is_everywhere_at_once(sandwich):
     last = [measure.variances(deep_mlp(10, 128, "sandwich", seed=s), seed=s)["variance"].iloc[-1] for s in range(8)]
     start = [measure.variances(deep_mlp(10, 128, "sandwich", seed=s), seed=s)["variance"].iloc[0] for s in range(8)]
     assert sum(last) / sum(start) == pytest.approx(1.1, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("number", "experiment", "drawing", "panels"),
+    [
+        ("06", "block", "block_diagram", 2),
+        ("07", "stream_variance", "stream_variance", 1),
+        ("07", "layer_updates", "layer_updates", 2),
+    ],
+)
+def test_a_wiring_without_a_law_is_drawn_where_all_are_listed(sandwich, number, experiment, drawing, panels):
+    lesson = definitions(number, *(["WIRINGS"] if number == "07" else []))
+    assert "sandwich" in lesson.get("WIRINGS", PLACEMENTS)
+    default = {"placement": "sandwich", **({} if number == "06" else {"depth": 5})}
+    frame = lesson[experiment](**default)
+    mine = frame[frame["placement"] == "sandwich"]
+    expected = mine[[column for column in mine if column.startswith("theory")]]
+    assert len(mine) and expected.isna().all(axis=None)
+    figure, _ = canvas.new_figure(ncols=panels)
+    canvas.redraw(figure, getattr(lesson["drawings"], drawing), frame)
+    assert "Sandwich" in "".join(ax.get_title(loc="left") for ax in figure.axes)
+
+
+def test_every_explorer_of_all_wirings_names_none_of_them():
+    """Those that list all take them from the registry; a list in a lesson is a choice, and shorter."""
+    for lesson in lessons():
+        for cell in read(lesson.source).cells:
+            listed = re.findall(r"placement=\[([^\]]*)\]", cell.source)
+            assert all(choice.count('"') // 2 <= 4 for choice in listed), f"{lesson.name}: {listed}"
 
 
 def test_what_cannot_be_registered_is_refused_in_words():

@@ -104,7 +104,10 @@ class Explorer:
         if unknown:
             raise ValueError(f"no control {unknown[0]!r}; the controls are {', '.join(self.controls)}")
         position = tuple(c.index(values[n]) if n in values else c.position() for n, c in self.controls.items())
-        return self._frame(position, aside=False)
+        with studio.waited_for():
+            picture = self._frame(position, aside=False)
+            with studio.drawing:  # who looks at the figure next finds it whole, not half drawn by a thread
+                return picture
 
     def close(self):
         """Take it off the screen and let go of its widgets and pictures. `render` goes on working."""

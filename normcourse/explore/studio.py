@@ -69,6 +69,7 @@ class Studio:
         finally:
             with self.change:
                 self.waiting -= 1
+                self.last_move = time.monotonic()
                 self.change.notify_all()
 
     def close(self):

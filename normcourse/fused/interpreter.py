@@ -97,3 +97,13 @@ with chosen():
             nearest = tl.where(x == x, nearest, 0x7FC0)  # a NaN's bits must not carry into an infinity
             return nearest.to(tl.uint16).to(tl.bfloat16, bitcast=True)
         return x.to(dtype)
+
+    @triton.jit
+    def rsqrt(x):
+        """1/√x (fp32 or fp64), rounded once, as the hardware's is to a unit.
+
+        The interpreter by itself rounds twice, the root and then the quotient, which is felt in every number of a row.
+        """
+        if INTERPRETED:
+            return tl.rsqrt(x.to(tl.float64)).to(x.dtype)
+        return tl.rsqrt(x)

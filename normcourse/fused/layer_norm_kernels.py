@@ -8,7 +8,7 @@ rstd, fp32 (fp64 for fp64): a load is widened at once, a store is rounded once. 
 before `backward`. Sources: Ba, Kiros & Hinton (2016), section 3, and the derivative of `norms.layer_norm_backward`.
 """
 
-from .interpreter import constexpr, round_to, tl, triton
+from .interpreter import constexpr, round_to, rsqrt, tl, triton
 
 
 @triton.jit
@@ -48,7 +48,7 @@ def forward(
     mean = tl.sum(x, 1, keep_dims=True) / N
     rest = tl.sum(tl.where(inside, x - mean, 0.0), 1, keep_dims=True) / N
     centred = tl.where(inside, x - mean - rest, 0.0)
-    rstd = tl.rsqrt(tl.sum(centred * centred, 1, keep_dims=True) / N + eps)
+    rstd = rsqrt(tl.sum(centred * centred, 1, keep_dims=True) / N + eps)
     y = scale_and_shift(centred * rstd, W, B, column, column < N)
 
     tl.store(Y + at, round_to(y, Y.dtype.element_ty), inside)
@@ -139,7 +139,7 @@ def forward_wide(
 
     n = (N - 1 - lane) // COLUMNS + 1
     mean = tl.sum(lane_mean * n) / N
-    rstd = tl.rsqrt(tl.sum(squares + n * (lane_mean - mean) * (lane_mean - mean)) / N + eps)
+    rstd = rsqrt(tl.sum(squares + n * (lane_mean - mean) * (lane_mean - mean)) / N + eps)
     tl.store(Mean + row, mean)
     tl.store(Rstd + row, rstd)
 

@@ -7,7 +7,7 @@ smaller than 2⁻⁹ is not lost beside the 1.
 Sources: Zhang & Sennrich (2019), equation 4, and the derivative of `norms.rms_norm_backward`.
 """
 
-from .interpreter import constexpr, round_to, tl, triton
+from .interpreter import constexpr, round_to, rsqrt, tl, triton
 
 
 @triton.jit(do_not_specialize=["M"])
@@ -32,7 +32,7 @@ def forward(
         tl.store(Sum + at, total, inside)
         x = total.to(wide)
 
-    rstd = tl.rsqrt(tl.sum(x * x, 1, keep_dims=True) / N + eps)
+    rstd = rsqrt(tl.sum(x * x, 1, keep_dims=True) / N + eps)
     y = x * rstd
     if W is not None:
         y *= tl.load(W + column, column < N, other=0.0).to(wide) + offset
@@ -104,7 +104,7 @@ def forward_wide(
             tl.store(Sum + at, total, inside)
             x = total.to(wide)
         squares += x * x
-    rstd = tl.rsqrt(tl.sum(squares) / N + eps)
+    rstd = rsqrt(tl.sum(squares) / N + eps)
     tl.store(Rstd + row, rstd)
 
     if Residual is not None:

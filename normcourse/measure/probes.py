@@ -261,7 +261,7 @@ def token_cosines(model, inputs=None, *, batch_size=4, seed=0, **labels):
 
 
 def _states(model, inputs, batch_size, seed):
-    if any(isinstance(block, HyperConnection) for block in model.blocks):
+    if not all(block.one_stream for block in model.blocks):
         raise ValueError("the model has hyper-connections: its hidden states are several streams, not one")
     inputs = model.random_inputs(batch_size, _generator(seed)) if inputs is None else inputs
     with torch.no_grad():
