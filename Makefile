@@ -31,7 +31,7 @@ lint: $(TEST)    ## ruff over code and notebooks
 notebooks: $(TEST)   ## run the chapters' lesson.md into notebooks/*.ipynb with outputs (ONLY=01 for one)
 	$(BIN)/python -m tools.build_notebooks $(ONLY)
 
-exercises: $(TEST)   ## run solutions/source/*.md into solutions/, and let nbgrader write exercises/ from them (ONLY=03 for one)
+exercises: $(TEST)   ## run solutions/*/exercise.md into notebooks beside them, and let nbgrader write exercises/ from them (ONLY=03 for one)
 	$(BIN)/python -m tools.build_exercises $(ONLY)
 
 student:         ## student/normcourse.zip to hand out: notebooks, exercises, package; nothing of the solutions

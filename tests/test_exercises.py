@@ -2,11 +2,9 @@
 what learners get holds nothing of the solutions."""
 
 import functools
-import importlib
 import json
 import linecache
 import os
-import pkgutil
 import re
 import shutil
 import subprocess
@@ -32,9 +30,6 @@ from tools.build_exercises import EXERCISES, SOLUTIONS, exercises, record, relea
 from . import answers
 from .rounding import AnotherProcessor
 
-for module in pkgutil.iter_modules(answers.__path__):
-    importlib.import_module(f"{answers.__name__}.{module.name}")
-
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.* encountered in:RuntimeWarning"),  # from kernels that are meant to be wrong
     pytest.mark.skipif(
@@ -42,7 +37,7 @@ pytestmark = [
         reason="kernels of exercises run interpreted: TRITON_INTERPRET=1 pytest tests/test_exercises.py",
     ),
 ]
-HIDDEN, ESSAYS = load(SOLUTIONS / "hidden")
+HIDDEN, ESSAYS = load(SOLUTIONS)
 NOTEBOOKS = [name for name, _ in exercises()]
 
 
@@ -81,7 +76,7 @@ def named(answer):
 
 
 def test_what_the_checks_know_is_what_the_tasks_say(tmp_path):
-    for name, (made, _) in load_each(SOLUTIONS / "hidden").items():
+    for name, (made, _) in load_each(SOLUTIONS).items():
         record(name, tmp_path)
         kept = recorded.read(recorded.FOLDER / f"{name}.gz")
         for old, new in zip(kept, recorded.read(tmp_path / f"{name}.gz"), strict=True):
@@ -257,9 +252,12 @@ def secrets():
         for cell in solution(source).cells:
             for region in re.findall(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END", cell.source, re.S):
                 yield from filter(lambda line: not TRIVIAL.fullmatch(line), map(str.strip, region.splitlines()))
-    for file in (SOLUTIONS / "hidden").glob("*.py"):
-        yield file.stem + ".py"
-        lines = [line.strip() for line in file.read_text().splitlines() if re.match(r"\s*(yield|replace)\b", line)]
+    for file in SOLUTIONS.rglob("*.py"):
+        yield file.relative_to(SOLUTIONS).as_posix()
+        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = [
+            line.strip() for line in lines if re.match(r"\s*(yield\b|def (right|visible|hidden)_|Mistake\()", line)
+        ]
         yield from (line for line in lines if not TRIVIAL.fullmatch(line))
 
 
@@ -273,7 +271,11 @@ def test_nothing_of_the_solutions_is_in_what_learners_get(kind, tmp_path):
         path, within = next(tmp_path.glob("*.whl")), "normcourse/course"
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-        assert not [name for name in names if re.search(r"solution|hidden/|answers|test_|\.db$", name)]
+        assert not [
+            name
+            for name in names
+            if re.search(r"solution|hidden/|answers|exercise\.md|(tasks|mistakes|shared)\.py|test_|\.db$", name)
+        ]
         for notebook in NOTEBOOKS:
             assert f"{within}/exercises/{notebook}/{notebook}.ipynb" in names
         text = {
@@ -302,8 +304,7 @@ def readable(name, content):
 def test_nbgrader_grades_a_submission_and_leaves_the_essay_to_formgrader(tmp_path):
     name = "03_layer_normalisation"
     shutil.copy(SOLUTIONS.parent / "nbgrader_config.py", tmp_path)
-    for folder in (name, "hidden"):
-        shutil.copytree(SOLUTIONS / folder, tmp_path / "solutions" / folder)
+    shutil.copytree(SOLUTIONS, tmp_path / "solutions")
     binaries = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # for alembic
 
     def nbgrader(*arguments):
@@ -379,11 +380,11 @@ def right_backward(dy, x, weight, eps=1e-5):
 
 def test_two_mistakes_in_two_results_are_both_told_one_after_the_other():
     def two(dy, x, weight, eps=1e-5):
-        dx, _, dbias = answers.layer_normalisation.without_the_mean(dy, x, weight, eps)
-        return dx, answers.layer_normalisation.dweight_from_x(dy, x, weight, eps)[1], dbias
+        dx, _, dbias = answers.of("03_layer_normalisation").without_the_mean(dy, x, weight, eps)
+        return dx, answers.of("03_layer_normalisation").dweight_from_x(dy, x, weight, eps)[1], dbias
 
     def one(dy, x, weight, eps=1e-5):
-        return answers.layer_normalisation.in_three_steps(dy, x, weight, eps)[0], *two(dy, x, weight, eps)[1:]
+        return answers.of("03_layer_normalisation").in_three_steps(dy, x, weight, eps)[0], *two(dy, x, weight, eps)[1:]
 
     assert "through the mean is missing" in told("layer_norm_backward", two)
     assert "normalised x̂" in told("layer_norm_backward", one)

@@ -3,13 +3,11 @@
 import ast
 import contextlib
 import csv
-import importlib
 import inspect
 import io
 import itertools
 import json
 import os
-import pkgutil
 import platform
 import random
 import re
@@ -44,11 +42,8 @@ from .hostile import ATTACKS, HONEST, IMPORTS
 from .hostile import notebook as made
 
 ROOT = Path(__file__).parents[1]
-HIDDEN = ROOT / "solutions" / "hidden"
+HIDDEN = ROOT / "solutions"
 NAME = "03_layer_normalisation.ipynb"
-
-for module in pkgutil.iter_modules(answers.__path__):
-    importlib.import_module(f"{answers.__name__}.{module.name}")
 
 needs_linux = pytest.mark.skipif(platform.system() != "Linux", reason="the sandbox needs Linux")
 
@@ -338,9 +333,9 @@ def test_old_and_odd_notebooks_are_read():
 def tests_of_03(tmp_path_factory):
     """The hidden tests of exercise 03 alone, with little time for each task."""
     folder = tmp_path_factory.mktemp("hidden")
-    for name in ("layer_normalisation.py", "03_layer_normalisation.py"):
-        shutil.copy(HIDDEN / name, folder)
-    with open(folder / "03_layer_normalisation.py", "a") as file:
+    shutil.copy(HIDDEN / "shared.py", folder)
+    shutil.copytree(HIDDEN / "03_layer_normalisation", folder / "03_layer_normalisation")
+    with open(folder / "03_layer_normalisation" / "tasks.py", "a") as file:
         file.write("\nTASKS = [replace(task, seconds=1.5) for task in TASKS]\n")
     return folder
 
@@ -506,7 +501,6 @@ def test_the_process_of_a_submission_has_no_rights_and_sees_nothing_of_the_instr
         str(p)
         for p in (
             HIDDEN,
-            ROOT / "solutions",
             ROOT / "tests",
             ROOT / ".git",
             ROOT / "exercises",
@@ -734,21 +728,12 @@ def test_a_table_has_no_cell_that_begins_like_a_formula_or_breaks_its_row():
 # What is graded right -------------------------------------------------------------------------------------------------
 
 
-def plain(module):
-    """The source of a module of tests/answers with what it takes from its neighbours written out."""
-
-    def write_out(found):
-        return plain(f"{answers.__name__}.{found[1]}") if found[1] else ""
-
-    return re.sub(r"^from \.(\w*) import .*$", write_out, inspect.getsource(sys.modules[module]), flags=re.M)
-
-
 def needed(source, name):
     """Of a module's source its imports, the definition of a name, and all that this uses."""
     known, parts, todo, seen = {}, [], [name], set()
     for node in ast.parse(source).body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
-            parts.append(node)
+            parts += [node] if getattr(node, "module", "") != "tests.answers" else []
         elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             node.decorator_list = [
                 d for d in node.decorator_list if "mutant" not in ast.unparse(d) and "honest" not in ast.unparse(d)
@@ -767,14 +752,14 @@ def needed(source, name):
 
 
 def as_notebooks(listed):
-    """Notebooks that hold one answer per task from tests/answers: the first notebook the first of each, and so on."""
+    """Notebooks that hold one answer per task from answers.py: the first notebook the first of each, and so on."""
     by_task, notebooks = {}, {}
     for name, function, *_ in listed:
         by_task.setdefault((function.__module__, name), []).append(function)
     for (topic, name), functions in by_task.items():
-        source = plain(topic)
+        source = inspect.getsource(sys.modules[topic])
         for i, function in enumerate(functions):
-            cells = notebooks.setdefault(f"{topic.rpartition('.')[2]}_{i}", [IMPORTS])
+            cells = notebooks.setdefault(f"{topic.split('.')[1]}_{i}", [IMPORTS])
             own = function.__name__
             cells.append(needed(source, own) if own == name else f"{needed(source, own)}\n_{i}_{own} = {own}")
             cells.append(f"# EXERCISE: {name}\n{name} = {own if own == name else f'_{i}_{own}'}")
@@ -792,7 +777,7 @@ def test_fifty_seeds_give_solutions_everything_stubs_nothing_and_ten_give_wrong_
             code = [cell for cell in notebook.read(path.read_bytes()) if cell.kind == "code"]
             cells = [cell.source for cell in code if cell is code[0] or re.match("# EXERCISE: ", cell.source)]
             hand_in(folder, **{f"{kind}_{path.stem}": cells})  # what explains and draws is left out: it takes seconds
-    listed = [answer for answer in answers.MUTANTS if answer[1].__module__.endswith(".layer_normalisation")]
+    listed = [answer for answer in answers.MUTANTS if answer[1].__module__.endswith(".03_layer_normalisation.answers")]
     hand_in(folder, **{f"mutant_{name}": cells for name, cells in as_notebooks(listed).items()})
     first, of = None, {}
     with Sandbox() as running:

@@ -42,13 +42,12 @@ def hand_in(folder, count):
 def nbgrader(course, count):
     """Seconds that its autograder takes for all submissions, start included."""
     shutil.copy(ROOT / "nbgrader_config.py", course)
-    shutil.copytree(ROOT / "solutions" / EXERCISE, course / "solutions" / EXERCISE)
+    shutil.copytree(ROOT / "solutions", course / "solutions")
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     run = lambda *command: subprocess.run(  # noqa: E731
         [sys.executable, "-m", "nbgrader", *command], cwd=course, env=environment, check=True, capture_output=True
     )
     run("generate_assignment", EXERCISE)
-    shutil.copytree(ROOT / "solutions" / "hidden", course / "solutions" / "hidden")
     hand_in(course / "submitted", count)
     start = time.monotonic()
     run("autograde", EXERCISE)
@@ -62,7 +61,7 @@ def nbgrader(course, count):
 def judge(folder, out, watch=lambda running: None):
     """Seconds that the judge takes for all submissions, start included."""
     start = time.monotonic()
-    command = [sys.executable, "-m", "normcourse.grade", folder, "--out", out, "--tests", ROOT / "solutions" / "hidden"]
+    command = [sys.executable, "-m", "normcourse.grade", folder, "--out", out, "--tests", ROOT / "solutions"]
     running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     threading.Thread(target=watch, args=[running], daemon=True).start()
     assert running.wait() == 0

@@ -1,9 +1,9 @@
-"""`make exercises`: solutions/source/*.md -> solutions/NN_topic/NN_topic.ipynb, run -> exercises/ by nbgrader. What
-the learner's check needs of solutions/hidden/ is recorded in normcourse/check/recorded/.
+"""`make exercises`: solutions/NN_topic/exercise.md -> NN_topic.ipynb beside it, run -> exercises/ by nbgrader. What
+the learner's check needs of tasks.py and mistakes.py is recorded in normcourse/check/recorded/.
 
 Arguments: names to build, e.g. `03`; all by default. A text source needs no nbgrader metadata. A cell that begins with
 `# EXERCISE: name` is to be filled in, the one that calls `check("name", …)` is graded, and a text cell that begins with
-`<!-- EXERCISE: name -->` is an essay; points come from solutions/hidden.
+`<!-- EXERCISE: name -->` is an essay; points come from tasks.py.
 """
 
 import base64
@@ -34,12 +34,12 @@ assert_right("{name}", {name})
 
 def exercises(names=()):
     """The `Text`s of the exercises whose names start with one of `names` (of all without any)."""
-    return chosen([Text(path.stem, path) for path in sorted((SOLUTIONS / "source").glob("*.md"))], names)
+    return chosen([Text(path.parent.name, path) for path in sorted(SOLUTIONS.glob("[0-9]*/exercise.md"))], names)
 
 
 def solution(source):
     """The solution notebook of a text source, with nbgrader's metadata, not yet run."""
-    tasks, essays = load(SOLUTIONS / "hidden")
+    tasks, essays = load(SOLUTIONS)
     notebook = read(source)
     for cell in notebook.cells:
         written = re.match(r"# EXERCISE: (\w+)|<!-- EXERCISE: (\w+) -->", cell.source)
@@ -63,12 +63,11 @@ def _nbgrader(grade_id, solution=False, locked=False, points=None):
 def record(name, folder=recorded.FOLDER):
     """Record what the learner's check needs of an exercise's tasks."""
     folder.mkdir(exist_ok=True)
-    recorded.write(folder / f"{name}.gz", load_each(SOLUTIONS / "hidden")[name][0].values())
+    recorded.write(folder / f"{name}.gz", load_each(SOLUTIONS)[name][0].values())
 
 
 def build_solution(name, source):
     start, folder = time.monotonic(), SOLUTIONS / name
-    folder.mkdir(exist_ok=True)
     for old in folder.glob("expected_*.png"):
         old.unlink()
     notebook = execute(solution(source), folder=folder)

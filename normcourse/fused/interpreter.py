@@ -1,7 +1,6 @@
 """Triton, compiled on a GPU and interpreted without one. The choice is made here, before triton is first imported."""
 
 import contextlib
-import functools
 import os
 import sys
 import threading
@@ -41,15 +40,11 @@ constexpr = tl.constexpr
 INTERPRETED = tl.constexpr(not isinstance(tl.sum, triton.JITFunction))
 
 
-def _one_at_a_time(run):
+class _OneAtATime(contextlib.ContextDecorator):
+    """No function of this file is on the way to a launch: exercises forbid calling those of this package."""
+
     lock = threading.RLock()
-
-    @functools.wraps(run)
-    def locked(*arguments, **options):
-        with lock:
-            return run(*arguments, **options)
-
-    return locked
+    __enter__, __exit__ = lock.__enter__, lock.__exit__
 
 
 if INTERPRETED.value:
@@ -60,7 +55,7 @@ if INTERPRETED.value:
 
     with chosen(), contextlib.suppress(ModuleNotFoundError):
         import triton.experimental.gluon  # which the first launch does, and it reads the variable too
-    InterpretedFunction.run = _one_at_a_time(InterpretedFunction.run)
+    InterpretedFunction.run = _OneAtATime()(InterpretedFunction.run)
 
 
 def check_can_run(device):

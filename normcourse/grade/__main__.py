@@ -41,6 +41,7 @@ def main(arguments=None):
 def wrong_with(options):
     """What cannot do among the arguments, found before anything starts or is written: (中文, English), or None."""
     from .collect import collect
+    from .hidden import NO_TESTS, tests_in
 
     given, out, tests = Path(options.submissions), Path(options.out), Path(options.tests)
     if not given.exists():
@@ -65,11 +66,8 @@ def wrong_with(options):
             f"--out {out}：{above} 是文件，结果要写进文件夹；换一个名字。",
             f"--out {out}: {above} is a file, but the results need a folder; give another name.",
         )
-    if not any(tests.glob("[0-9]*.py")):
-        return (
-            f"--tests {tests}：里面没有隐藏测试（NN_topic.py）；在仓库的根目录里运行，或者用 --tests 给出文件夹。",
-            f"--tests {tests} holds no hidden tests (NN_topic.py); run in the repository's root, or give their folder.",
-        )
+    if not tests_in(tests):
+        return tuple(words.format(f"--tests {tests}") for words in NO_TESTS)
     return options.to_nbgrader and wrong_with_gradebook(Path(options.to_nbgrader), out)
 
 
@@ -121,7 +119,7 @@ def parser():
     add = made.add_argument
     add("submissions", help="提交的文件夹、zip 或一个 notebook · folder, zip or notebook that was handed in")
     add("--out", required=True, help="结果写到哪里 · folder for the results; an interrupted run goes on there")
-    add("--tests", default="solutions/hidden", help="隐藏测试 · folder of the hidden tests (%(default)s)")
+    add("--tests", default="solutions", help="隐藏测试 · folder of the hidden tests (%(default)s)")
     add("--seed", type=int, help="重复一次评分 · repeat a run: its seed stands in grades.json")
     add(
         "--jobs",

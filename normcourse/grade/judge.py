@@ -86,8 +86,8 @@ def _trial(name, case, right):
 def fingerprint(folder):
     """A digest of the hidden tests, so that a run is not continued with others."""
     digest = hashlib.sha256()
-    for file in sorted(Path(folder).glob("*.py")):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    for file in sorted(Path(folder).rglob("*.py")):
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 

@@ -6,8 +6,7 @@ from torch.nn.functional import layer_norm as an_alias
 
 from normcourse.check import tasks
 from normcourse.norms import layer_norm as the_package
-
-from . import honest, mutant
+from tests.answers import honest, mutant
 
 # layer_norm
 

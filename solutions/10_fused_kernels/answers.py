@@ -4,10 +4,14 @@ import torch.nn.functional as F
 
 from normcourse import fused
 from normcourse.fused.interpreter import tl, triton
-
-from . import honest, mutant
+from tests.answers import honest, mutant
 
 # bytes_moved
+
+
+def passes(op, fused, steps=7, fused_norm=2, add=3, fused_add=2):
+    """How often a matrix is read or written."""
+    return (fused_norm if fused else steps) + ((fused_add if fused else add) if op == "add_rms_norm" else 0)
 
 
 def moved(matrices, rows, columns, size, per_row=0, weight=1):
@@ -16,74 +20,62 @@ def moved(matrices, rows, columns, size, per_row=0, weight=1):
 
 @mutant("bytes_moved", "multiply by the bytes")
 def counts_elements(rows, columns, size, op, fused):
-    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
-    return moved(matrices, rows, columns, 1, 0 if fused else 4)
+    return moved(passes(op, fused), rows, columns, 1, 0 if fused else 4)
 
 
 @mutant("bytes_moved", "weight is left out")
 def without_the_weight(rows, columns, size, op, fused):
-    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
-    return moved(matrices, rows, columns, size, 0 if fused else 4, weight=0)
+    return moved(passes(op, fused), rows, columns, size, 0 if fused else 4, weight=0)
 
 
 @mutant("bytes_moved", "once per row")
 def weight_per_row(rows, columns, size, op, fused):
-    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
-    return moved(matrices, rows, columns, size, 0 if fused else 4, weight=rows)
+    return moved(passes(op, fused), rows, columns, size, 0 if fused else 4, weight=rows)
 
 
 @mutant("bytes_moved", "one per row are left out")
 def without_the_small_ones(rows, columns, size, op, fused):
-    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
-    return moved(matrices, rows, columns, size)
+    return moved(passes(op, fused), rows, columns, size)
 
 
 @mutant("bytes_moved", "counted as two steps")
 def six_steps(rows, columns, size, op, fused):
-    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
-    return moved(matrices, rows, columns, size, 0 if fused else 6)
+    return moved(passes(op, fused), rows, columns, size, 0 if fused else 6)
 
 
 @mutant("bytes_moved", "Half of the traffic")
 def per_row_numbers_written_only(rows, columns, size, op, fused):
-    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
-    return moved(matrices, rows, columns, size, 0 if fused else 2)
+    return moved(passes(op, fused), rows, columns, size, 0 if fused else 2)
 
 
 @mutant("bytes_moved", "at 4 bytes")
 def statistics_in_fp32(rows, columns, size, op, fused):
-    matrices = (2 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
-    return moved(matrices, rows, columns, size) + (0 if fused else 16 * rows)
+    return moved(passes(op, fused), rows, columns, size) + (0 if fused else 16 * rows)
 
 
 @mutant("bytes_moved", "one pass over a matrix is missing")
 def x_still_in_cache(rows, columns, size, op, fused):
-    matrices = (2 if fused else 6) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
-    return moved(matrices, rows, columns, size, 0 if fused else 4)
+    return moved(passes(op, fused, steps=6), rows, columns, size, 0 if fused else 4)
 
 
 @mutant("bytes_moved", "charged for x twice")
 def reads_x_twice(rows, columns, size, op, fused):
-    matrices = (3 if fused else 7) + ((2 if fused else 3) if op == "add_rms_norm" else 0)
-    return moved(matrices, rows, columns, size, 0 if fused else 4)
+    return moved(passes(op, fused, fused_norm=3), rows, columns, size, 0 if fused else 4)
 
 
 @mutant("bytes_moved", "the sum is written")
 def sum_stays_on_the_chip(rows, columns, size, op, fused):
-    matrices = (2 if fused else 7) + ((1 if fused else 3) if op == "add_rms_norm" else 0)
-    return moved(matrices, rows, columns, size, 0 if fused else 4)
+    return moved(passes(op, fused, fused_add=1), rows, columns, size, 0 if fused else 4)
 
 
 @mutant("bytes_moved", "not read back")
 def adds_first_then_norms(rows, columns, size, op, fused):
-    matrices = (2 if fused else 7) + (3 if op == "add_rms_norm" else 0)
-    return moved(matrices, rows, columns, size, 0 if fused else 4)
+    return moved(passes(op, fused, fused_add=3), rows, columns, size, 0 if fused else 4)
 
 
 @mutant("bytes_moved", "Step by step, the addition")
 def adds_in_place(rows, columns, size, op, fused):
-    matrices = (2 if fused else 7) + (2 if op == "add_rms_norm" else 0)
-    return moved(matrices, rows, columns, size, 0 if fused else 4)
+    return moved(passes(op, fused, add=2), rows, columns, size, 0 if fused else 4)
 
 
 @mutant("bytes_moved", "op is not used")
@@ -103,7 +95,7 @@ def never_fused(rows, columns, size, op, fused):
 
 @mutant("bytes_moved")
 def only_large_matrices(rows, columns, size, op, fused):
-    return moved((2 if fused else 7) + (2 if op == "add_rms_norm" else 0), rows, columns, size, weight=0)
+    return moved(passes(op, fused, add=2), rows, columns, size, weight=0)
 
 
 @honest("bytes_moved")
@@ -134,10 +126,10 @@ def with_tensors(rows, columns, size, op, fused):
 
 @honest("bytes_moved")
 def as_a_float(m, n, e, op, fused):
-    passes = {("rms_norm", True): 2.0, ("rms_norm", False): 7.0, ("add_rms_norm", True): 4.0}.get(
+    matrices = {("rms_norm", True): 2.0, ("rms_norm", False): 7.0, ("add_rms_norm", True): 4.0}.get(
         (op, bool(fused)), 10.0
     )
-    return passes * m * n * e + n * e + (0.0 if fused else 4.0 * m * e)
+    return matrices * m * n * e + n * e + (0.0 if fused else 4.0 * m * e)
 
 
 # triton_rms_norm

@@ -11,7 +11,7 @@ from normcourse.chapters.rms_norm import drawings
 from normcourse.models import Transformer
 from normcourse.norms import layer_norm, rms_norm
 
-from .lessons import definitions
+from ..lessons import definitions
 
 DOUBLE = {"dtype": torch.float64}
 

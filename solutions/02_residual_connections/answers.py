@@ -5,8 +5,7 @@ import torch
 
 from normcourse.models import deep_mlp
 from normcourse.theory import path_shares as the_theory
-
-from . import honest, mutant
+from tests.answers import honest, mutant
 
 # input_gradient
 

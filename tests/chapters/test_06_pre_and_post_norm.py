@@ -17,7 +17,7 @@ from normcourse.chapters.pre_and_post_norm.drawings import slope
 from normcourse.models import Transformer, deep_mlp
 from normcourse.residual import PLACEMENTS
 
-from .test_measure import agrees
+from ..test_measure import agrees
 
 THEORY = [placement for placement in PLACEMENTS if theory.has_law(placement)]
 SEEDS = range(8)

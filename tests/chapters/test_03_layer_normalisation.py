@@ -19,7 +19,7 @@ from normcourse.models import Attention
 from normcourse.norms import layer_norm, rms_norm
 from normcourse.residual import PLACEMENTS
 
-from .lessons import definitions
+from ..lessons import definitions
 
 ROUNDING = 1e-13
 

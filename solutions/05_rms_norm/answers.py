@@ -4,11 +4,18 @@ from torch import nn
 
 from normcourse.norms import RMSNorm as ThePackage
 from normcourse.norms import rms_norm_backward as the_package_backward
+from tests.answers import honest, mutant
 
-from . import honest, mutant
-from .layer_normalisation import over_rows, widened
+
+def over_rows(terms):
+    return terms.reshape(-1, terms.shape[-1]).sum(0)
+
 
 # RMSNorm
+
+
+def widened(x):
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 class WithWeight(nn.Module):

@@ -7,8 +7,7 @@ import torch
 from normcourse.measure import gradient_norms as the_package
 from normcourse.models import deep_mlp
 from normcourse.theory import mean_field as the_theory
-
-from . import honest, mutant
+from tests.answers import honest, mutant
 
 # log10_gradient_norms
 
