@@ -15,15 +15,15 @@ help:            ## this list
 lab: $(LAB)      ## open the course in JupyterLab (sets up everything on first use; TORCH=cpu for the small CPU build)
 	$(BIN)/python -m normcourse lab . $(LAB_OPTIONS)
 
-test: $(TEST) $(VENV)/.browser $(VENV)/.sandbox lint   ## everything that guards the course: about 10 minutes
+test: $(TEST) $(VENV)/.browser $(VENV)/.sandbox lint   ## everything that guards the course, before merging: about 25 minutes on two quiet cores
 	$(BIN)/pytest tests --artefacts artefacts
 	$(BIN)/pytest --nbval --nbval-cell-timeout 120 -p no:cacheprovider $(NOTEBOOKS) $(SOLUTIONS)
 
 test-long: $(TEST) $(VENV)/.browser $(VENV)/.sandbox   ## before a release: the exhaustive sweeps too (more seeds, positions, sizes; hours)
 	$(BIN)/pytest tests --long --artefacts artefacts
 
-check: $(TEST) $(VENV)/.sandbox lint   ## the quick inner loop: no browser, no notebook runs
-	$(BIN)/pytest tests -m "not slow" -q
+check: $(TEST) $(VENV)/.sandbox lint   ## the quick inner loop, minutes: no browser, no notebook runs, no kernels
+	$(BIN)/pytest tests -m "not slow" -q --seeds 1
 
 lint: $(TEST)    ## ruff over code and notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -75,6 +75,14 @@ def named(answer):
     return f"{answer[0]}-{answer[1].__name__}"
 
 
+def each(listed):
+    """Answers as parameters; kernels take long in the interpreter."""
+    return [
+        pytest.param(answer, id=named(answer), marks=pytest.mark.slow if HIDDEN[answer[0]].only else ())
+        for answer in listed
+    ]
+
+
 def test_what_the_checks_know_is_what_the_tasks_say(tmp_path):
     for name, (made, _) in load_each(SOLUTIONS).items():
         record(name, tmp_path)
@@ -101,10 +109,10 @@ def test_every_task_stands_in_a_notebook_has_hidden_tests_and_a_visible_check():
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
-def test_each_solution_passes_its_visible_and_hidden_tests(notebook):
+def test_each_solution_passes_its_visible_and_hidden_tests(notebook, request):
     for name, function in written(SOLUTIONS, notebook).items():
         assert check(name, function), check(name, function)
-        for seed in range(20):
+        for seed in range(request.config.getoption("--seeds")):
             points, found = score(HIDDEN[name], function, seed)
             assert points == HIDDEN[name].points, (name, seed, [d for d in found if d])
 
@@ -118,13 +126,13 @@ def test_each_unedited_stub_scores_zero_and_is_told_that_it_is_not_written(noteb
         assert {diagnosis[1] for _, diagnosis in report.failures} == {"Not written yet."}
 
 
-@pytest.mark.parametrize("answer", answers.MUTANTS, ids=named)
+@pytest.mark.parametrize("answer", each(answers.MUTANTS))
 def test_no_wrong_answer_earns_full_marks_and_each_seed_gives_it_the_same(answer, request):
     earned = {points(*answer[:2], seed)[0] for seed in range(request.config.getoption("--seeds"))}
     assert len(earned) == 1 and earned.pop() < HIDDEN[answer[0]].points
 
 
-@pytest.mark.parametrize("answer", [answer for answer in answers.MUTANTS if answer[2]], ids=named)
+@pytest.mark.parametrize("answer", each(answer for answer in answers.MUTANTS if answer[2]))
 def test_the_check_names_the_mistake(answer):
     name, function, words = answer
     report = check(name, function)
@@ -132,7 +140,7 @@ def test_the_check_names_the_mistake(answer):
     assert words in report.failures[0][1][1], report
 
 
-@pytest.mark.parametrize("answer", answers.HONEST, ids=named)
+@pytest.mark.parametrize("answer", each(answers.HONEST))
 def test_every_honest_variant_earns_full_marks(answer, request):
     name, function = answer
     assert check(name, function), check(name, function)

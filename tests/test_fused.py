@@ -26,7 +26,11 @@ HALF = [torch.bfloat16, torch.float16]
 DTYPES = [torch.float64, torch.float32, *HALF]
 UNIT = {torch.float64: 2**-53, torch.float32: 2**-24, torch.bfloat16: 2**-9, torch.float16: 2**-12}  # half an ulp of 1
 EPS = {"layer_norm": 1e-5, "rms_norm": 1e-6}
-pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning:triton")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning:triton"),
+    pytest.mark.slow,  # most run in the interpreter
+]
+long = pytest.mark.long
 gpu_only = partial(pytest.mark.skipif, DEVICE == "cpu")
 
 
@@ -151,7 +155,7 @@ def test_one_row_less_and_more_than_the_programs_take_at_once_is_right(op):
         assert_right(op, *draw(op, m, 1000))
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", ["rms_norm", *(pytest.param(op, marks=long) for op in OPS if op != "rms_norm")])
 def test_a_million_rows_are_right(op):
     assert_right(op, *draw(op, 1_000_000, 3, mean=1.0))
 
@@ -191,8 +195,8 @@ def errors_of_both(op, dtype, rows, n, mean):
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype")
-@pytest.mark.parametrize("mean", [0.0, 3.0])
-@pytest.mark.parametrize(("rows", "n"), [(1000, 127), (300, 1000), (100, 3000), (8, 40000)])
+@pytest.mark.parametrize("mean", [3.0, pytest.param(0.0, marks=long)])
+@pytest.mark.parametrize(("rows", "n"), [(1000, 127), (300, 1000), pytest.param(100, 3000, marks=long), (8, 40000)])
 @pytest.mark.parametrize("dtype", [torch.float32, *HALF])
 @pytest.mark.parametrize("op", OPS)
 def test_the_error_is_at_most_that_of_torchs_own_operator(op, dtype, rows, n, mean):
@@ -523,7 +527,7 @@ def test_the_third_derivative_is_right(kind):
     torch.testing.assert_close(mine, truth, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=long)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_dweight_has_the_same_bits_in_fifty_runs(kind, dtype):
     tensors, cotangents = draw(kind, 200 if DEVICE == "cpu" else 20_000, 300, dtype)
