@@ -46,13 +46,14 @@ def test_an_entry_is_a_known_claim_in_both_languages(claim):
 
 
 @each_claim
-def test_the_evidence_runs_in_seconds_and_has_three_seeds_where_it_is_random(claim):
+def test_the_evidence_runs_in_seconds_and_has_three_seeds_where_it_settles(claim):
     assert claim.evidence is None or callable(
         getattr(import_module(f"normcourse.chapters.{claim.chapter}.evidence"), claim.evidence)
     )
-    for of_setting in measured(claim.id).values():
+    for name, of_setting in measured(claim.id).items():
         assert all(math.isfinite(value) for value in of_setting.values)
-        assert of_setting.exact or len(of_setting.values) >= 3
+        settled = of_setting.holds(*claim.settings[name].holds_between) is not None
+        assert of_setting.exact or len(of_setting.values) >= (3 if settled else 2)
     reached = verdict(claim, measured(claim.id))
     assert reached.kind in ledger.VERDICTS and CHINESE.search(reached.zh) and not CHINESE.search(reached.en)
 
@@ -226,6 +227,13 @@ def test_numbers_agree_with_the_closed_forms():
     assert middle("N10", "from_scratch_forward") == pytest.approx(12 / 7, abs=0.02)  # tensors of the size of x
     assert middle("N10", "from_scratch_backward") == pytest.approx(31 / 23, abs=0.02)
     assert middle("N10", "torch_forward") == pytest.approx(2 / 7, abs=0.02)
+    growth, _ = theory.mean_field("pre_norm", 100, 2**0.5)
+    assert middle("P5", "pre_norm") == pytest.approx(growth[100] / growth[0], rel=0.1)
+    assert middle("P5", "post_norm") == pytest.approx(1, abs=0.05)
+    relative, _ = theory.updates("pre_norm", 50)
+    assert middle("P6", "update") == pytest.approx(relative[49] / relative[0], rel=0.05)
+    for start in (49, 25, 1):
+        assert middle("P6", f"merged_{start}") == pytest.approx(theory.merged("pre_norm", 50, start), rel=0.1)
     for m in (0.5, 1.0, 2.0):
         assert middle("N12", f"{m:g}") == pytest.approx((1 + m * m) ** -0.5, abs=0.01)
 
