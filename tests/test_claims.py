@@ -31,6 +31,11 @@ def measured(name):
     return measure(find(name))
 
 
+def normal(z):
+    """The distribution function of the standard normal distribution."""
+    return (1 + math.erf(z / 2**0.5)) / 2
+
+
 def middle(name, setting):
     return mean(measured(name)[setting].values)
 
@@ -234,6 +239,17 @@ def test_numbers_agree_with_the_closed_forms():
     assert middle("P6", "update") == pytest.approx(relative[49] / relative[0], rel=0.05)
     for start in (49, 25, 1):
         assert middle("P6", f"merged_{start}") == pytest.approx(theory.merged("pre_norm", 50, start), rel=0.1)
+    for std in (1.0, 0.003, 0.0001):
+        assert middle("N1", f"{std:g}") == pytest.approx((std**2 + 1e-5) ** 0.5 / (std + 1e-5), rel=1e-9)
+    assert middle("N2", "smaller") == pytest.approx(10**0.5, rel=1e-3)
+    # half of the features at −1/√(π − 1); with a probability p of the larger value, 1 − p at −√(p/(1 − p))
+    assert middle("N4", "relu") == pytest.approx(0.5 - normal(-((math.pi - 1) ** -0.5)), abs=0.02)
+    p = 1 - normal(0.8)
+    assert middle("N4", "two_valued") == pytest.approx(1 - p - normal(-((p / (1 - p)) ** 0.5)), abs=0.02)
+    assert middle("N6", "token") == pytest.approx(0.1, abs=1e-4)
+    assert middle("N6", "tiny_token") == pytest.approx((1001 / 1100) ** 0.5, abs=0.02)  # √((ε + 1e-8) / (ε + 1e-6))
+    assert middle("N6", "feature") == pytest.approx((1 - 9 / 256) ** 0.5, abs=0.01)
+    assert middle("N7", "random") == pytest.approx(1, abs=0.03)
     for m in (0.5, 1.0, 2.0):
         assert middle("N12", f"{m:g}") == pytest.approx((1 + m * m) ** -0.5, abs=0.01)
 
