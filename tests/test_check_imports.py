@@ -56,7 +56,7 @@ print(state() == before)
 
 @pytest.mark.parametrize("exercise", sorted(EXERCISES.glob("[0-9]*/*.ipynb")), ids=lambda path: path.stem)
 def test_every_exercise_opens_without_triton_and_says_in_both_languages_where_it_is_needed(exercise):
-    first, *others = [cell.source for cell in nbformat.read(exercise, 4).cells if cell.cell_type == "code"]
+    _, first, *others = [cell.source for cell in nbformat.read(exercise, 4).cells if cell.cell_type == "code"]
     task = next((cell for cell in others if "# EXERCISE" in cell), "")
     needs = any("@triton.jit" in cell for cell in others)
     code = f"import sys; sys.modules['triton'] = None\n{first}\n{task}\nprint(check.__name__)"
