@@ -22,7 +22,7 @@ def main(given=None):
 
         run(rest)
     if command == "claims":
-        from .claims import main as claims
+        from .claims.command import main as claims
 
         return claims(rest)
     if command == "record":

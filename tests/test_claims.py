@@ -9,9 +9,9 @@ from statistics import mean
 
 import pytest
 
-from normcourse import claims as ledger
 from normcourse import theory
-from normcourse.claims import Measured, Setting, card, claims, find, measure, verdict
+from normcourse.claims import VERDICTS, Measured, Setting, card, cards, claims, find, ledger, measure, verdict
+from normcourse.claims.command import main
 from normcourse.i18n import set_language
 from tools.build_notebooks import lessons, read
 
@@ -60,7 +60,7 @@ def test_the_evidence_runs_in_seconds_and_has_three_seeds_where_it_settles(claim
         settled = of_setting.holds(*claim.settings[name].holds_between) is not None
         assert of_setting.exact or len(of_setting.values) >= (3 if settled else 2)
     reached = verdict(claim, measured(claim.id))
-    assert reached.kind in ledger.VERDICTS and CHINESE.search(reached.zh) and not CHINESE.search(reached.en)
+    assert reached.kind in VERDICTS and CHINESE.search(reached.zh) and not CHINESE.search(reached.en)
 
 
 @each_claim
@@ -182,12 +182,12 @@ def test_an_error_names_the_file_and_the_entry(old, new, message, tmp_path):
     folder = tmp_path / "here"
     folder.mkdir()
     (folder / "claims.toml").write_text(GOOD, encoding="utf-8")
-    assert ledger._load((folder,))["G1"].settings["10"].holds_between == (0, 1)
+    assert ledger.load((folder,))["G1"].settings["10"].holds_between == (0, 1)
     assert old in GOOD
     (folder / "claims.toml").write_text(GOOD.replace(old, new, 1), encoding="utf-8")
-    ledger._load.cache_clear()
+    ledger.load.cache_clear()
     with pytest.raises(ValueError, match=message):
-        ledger._load((folder,))
+        ledger.load((folder,))
 
 
 def test_an_id_stands_once(tmp_path):
@@ -195,7 +195,7 @@ def test_an_id_stands_once(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "claims.toml").write_text(GOOD, encoding="utf-8")
     with pytest.raises(ValueError, match=r"two/claims\.toml, G1: one/claims\.toml has this claim, too"):
-        ledger._load((tmp_path / "one", tmp_path / "two"))
+        ledger.load((tmp_path / "one", tmp_path / "two"))
 
 
 def test_an_unknown_claim_lists_the_known_ones():
@@ -292,16 +292,16 @@ def test_a_card_follows_the_switch_until_it_is_closed():
 
 def test_powers_and_signs_are_printed_as_one_reads_them():
     power = Setting("", "", (-math.inf, -3), "10^{:.0f}")
-    assert ledger.number(power, Measured((-31.4, -31.5, -31.6))) == "10^−32 [10^−32, 10^−31]"
-    assert ledger._marked("10^−32 `x`") == "10<sup>−32</sup> <code>x</code>" and ledger._rule(power) == "≤ 10^−3"
-    assert ledger.number(Setting("", "", (0, 1), "{:+.1f}"), Measured((-0.01,), exact=True)) == "0.0"
+    assert cards.number(power, Measured((-31.4, -31.5, -31.6))) == "10^−32 [10^−32, 10^−31]"
+    assert cards.marked("10^−32 `x`") == "10<sup>−32</sup> <code>x</code>" and cards.condition(power) == "≤ 10^−3"
+    assert cards.number(Setting("", "", (0, 1), "{:+.1f}"), Measured((-0.01,), exact=True)) == "0.0"
 
 
 def test_the_command_prints_and_filters(capsys):
-    assert ledger.main(["G1", "G3", "--verdict", "holds"]) == 0
+    assert main(["G1", "G3", "--verdict", "holds"]) == 0
     out = capsys.readouterr().out
     assert "G1" in out and "G3" not in out and "成立" in out and "Holds." in out
-    assert ledger.main(["G1", "--json"]) == 0
+    assert main(["G1", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["id"] == "G1" and row["chapter"] == 1 and row["settings"][0]["values"] == [0.5**10]
-    assert ledger.main(["G99"]) == 2 and "unknown claim" in capsys.readouterr().err
+    assert main(["G99"]) == 2 and "unknown claim" in capsys.readouterr().err
