@@ -6,5 +6,5 @@ set -e
 rm -rf .venv-colab
 "$1" -m venv .venv-colab
 .venv-colab/bin/pip install -q "$(grep -i '^torch==' constraints.txt)"
-.venv-colab/bin/pip install -q -r tools/colab.txt nbclient nbformat pytest
+.venv-colab/bin/pip install -q -r tools/colab.txt nbformat pytest "$(grep -i '^triton==' constraints.txt | cut -d' ' -f1)"
 touch .venv-colab/.done

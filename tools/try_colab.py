@@ -22,7 +22,6 @@ from .build_colab import build
 WHEEL = ROOT / "dist" / f"normcourse-{version()}-py3-none-any.whl"
 CELL = 600  # seconds, on a slow and busy machine
 PAUSE = 1.5  # seconds in which a late picture would come: longer than drawing one ahead takes
-NOT_YET = ("NotImplementedError",)  # what the stubs of an exercise raise
 
 
 class Page:
@@ -136,8 +135,10 @@ def test_in_colab(name, place, tmp_path):
         for cell in book.cells:
             if cell.cell_type == "code":
                 errors = [m["content"] for m in page.run(cell.source) if m["msg_type"] == "error"]
-                failed += [(e["ename"], e["evalue"], cell.source) for e in errors if e["ename"] not in NOT_YET]
-        assert not failed, failed
+                failed += [(e["ename"], e["evalue"], cell.source) for e in errors]
+        # in a fresh exercise the stubs are not written yet, and what they would define is missing below them
+        unwritten = name.parts[0] == "exercises" and failed and failed[0][0] == "NotImplementedError"
+        assert not [e for e in failed if not (unwritten and e[0] in ("NotImplementedError", "NameError"))], failed
         page.run("import normcourse; print(normcourse.__file__)")
         explorers = list(page.explorers())
         shown = sum(
