@@ -50,6 +50,7 @@ def test_an_entry_is_a_known_claim_in_both_languages(claim):
     assert re.match(r"S\d", claim.source)
 
 
+@pytest.mark.slow
 @each_claim
 def test_the_evidence_runs_in_seconds_and_has_three_seeds_where_it_settles(claim):
     assert claim.evidence is None or callable(
@@ -214,6 +215,7 @@ def test_verdicts_of_a_lesson_stand_in_its_cards_alone(name, source):
     assert sorted(shown) == sorted(claim.id for claim in claims().values() if claim.chapter == source.parent.name)
 
 
+@pytest.mark.slow
 def test_numbers_agree_with_the_closed_forms():
     assert middle("G1", "10") == 0.5**10 and middle("G1", "50") == 0.5**50
     # a block of two default matrices with a relu between: g²/√2 with g² = 1/3

@@ -169,6 +169,7 @@ def places(given, known):
     return [one and (one.where, one.part) for one in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, task in HIDDEN.items() if not task.only])  # kernels stay as they are
 def test_on_another_processor_right_answers_are_right_and_each_mistake_is_named(name):
     known, task = tasks()[name], HIDDEN[name]
