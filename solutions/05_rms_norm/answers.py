@@ -498,7 +498,7 @@ def gamma_on_the_rows(A, a, gamma, beta, W, b):
     return A - A.mean(0), a - a.mean(), scaled, b + W @ beta
 
 
-@mutant("fold_layer_norm", "must match")
+@mutant("fold_layer_norm", "multiplies the rows of W")
 def gamma_on_the_rows_always(A, a, gamma, beta, W, b):
     return A - A.mean(0), a - a.mean(), gamma[:, None] * W, b + W @ beta
 
