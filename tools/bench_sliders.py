@@ -124,17 +124,17 @@ class Timed:
         return times
 
 
-def bench(page, address, source, folder, steps, jumps):
-    notebook = read(source)
+def bench(page, address, lesson, folder, steps, jumps):
+    notebook = read(lesson.source)
     count = sum(cell.cell_type == "code" and "explore(" in cell.source.split("\n\n")[-1] for cell in notebook.cells)
     notebook.cells.append(nbformat.v4.new_code_cell(PLAIN))
     notebook.cells += [nbformat.v4.new_code_cell(f"plain(explorers[{i}])") for i in range(count)]
     notebook.cells.append(nbformat.v4.new_code_cell("1 + 1"))
-    nbformat.write(notebook, folder / f"{source.stem}.ipynb")
-    opened = Notebook(page, address, f"{source.stem}.ipynb")
+    nbformat.write(notebook, folder / f"{lesson.name}.ipynb")
+    opened = Notebook(page, address, f"{lesson.name}.ipynb")
     opened.run_all()
     if opened.errors():
-        raise RuntimeError(f"{source.stem}: {opened.errors()[0]}")
+        raise RuntimeError(f"{lesson.name}: {opened.errors()[0]}")
     listing = page.locator(".jp-OutputArea-output:has-text('experiments:')").last.text_content()
     names = listing.split("experiments:")[1].split()
     page.wait_for_timeout(8000)  # everything drawn ahead
@@ -147,7 +147,7 @@ def bench(page, address, source, folder, steps, jumps):
         page.wait_for_timeout(2000)
         theirs = Timed(page, page.locator(".widget-interact").nth(i))
         its, its_far = theirs.steps(steps), theirs.jumps(jumps)
-        rows.append((f"{source.stem[:2]} {name}", mine, its, far, its_far))
+        rows.append((f"{lesson.name[:2]} {name}", mine, its, far, its_far))
         median = statistics.median
         line = f"{rows[-1][0]:24} step {median(mine):4.0f} /{p95(mine):4.0f}   interact {median(its):4.0f} /{p95(its):4.0f}"
         line += f"   ratio {median(mine) / median(its):.2f}"
