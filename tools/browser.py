@@ -115,16 +115,16 @@ class Notebook:
         )
 
     def explorers(self):
-        """Locator of the live explorers: widget boxes that hold a picture."""
-        return self.page.locator(".widget-vbox:has(> .widget-image), .jupyter-widgets.widget-vbox:has(> img)")
+        """Locator of the live explorers."""
+        return self.page.locator(".nc-explorer")
 
     def screenshot(self, path, of=None):
         (of or self.page).screenshot(path=path)
 
 
 def pixels(explorer):
-    """What tells one picture from another: the bytes behind an explorer's image."""
-    return explorer.locator("img").first.evaluate(
+    """What tells one picture from another: the bytes behind the image of an explorer that lies on top."""
+    return explorer.locator("img").last.evaluate(
         """async image => { const data = await (await fetch(image.src)).arrayBuffer();
             const hash = await crypto.subtle.digest('SHA-1', data);
             return Array.from(new Uint8Array(hash)).join() }"""

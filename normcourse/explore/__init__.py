@@ -1,11 +1,13 @@
 """Sliders over an experiment: parameters -> experiment -> tidy DataFrame -> figure -> picture.
 
-Why it is fast: the picture goes to the browser as PNG bytes in a core `ipywidgets.Image`; and while nobody waits, a
-background thread computes and draws the positions next to the slider that moved last, so that a step only sends bytes.
-The threads leave the kernel free for other cells.
+Why it is fast: while nobody waits, a background thread computes and draws the positions along the slider that moved
+last, the nearest first, and sends them to the browser, which then steps through them by itself. What was not sent goes
+through the kernel: a picture as PNG bytes in a core `ipywidgets.Image`. The threads leave the kernel free for other
+cells.
 
     __init__      `explore` and the explorer
     controls      what each parameter ranges over
+    reel          the pictures that lie in the browser
     studio        the threads, and when they draw what
     surroundings  the state an experiment runs in, in whatever thread
 """
@@ -25,12 +27,14 @@ from .. import canvas
 from ..cells import close_when_run_again, close_widgets
 from ..i18n import language, on_language_change, text, widget_bundle
 from .controls import controls_of
+from .reel import NUMBERS, Reel
 from .studio import studio
 from .surroundings import Surroundings, quiet
 
 FRAMES_KEPT = 300  # per explorer; a frame is about 40 kB
-AHEAD = (1, 2, -1, 3, 4, 5, 6, -2)  # positions drawn ahead, in units of the last step
+AHEAD = (1, 2, -1, 3, 4, 5, 6, -2)  # positions drawn ahead at once, in units of the last step; then the others
 AHEAD_SECONDS = 0.6  # no more of them than fit into this time, but always two
+AXIS_SECONDS = 30  # and of the others, once the explorer was touched; a fifth before
 BUSY_AFTER = 0.25  # seconds before an explorer says that it is computing
 
 
@@ -78,7 +82,8 @@ class Explorer:
         self._surroundings = Surroundings()
         self._cache, self._under_way, self._bookkeeping = OrderedDict(), {}, threading.Lock()
         self._seconds = 0.0  # what the last picture took
-        self._moved_last = None  # name of the control and the direction of its last step
+        self._axis, self._direction = 0, 1  # the control drawn ahead along, and the direction of its last step
+        self._touched = False
         self._showing = threading.RLock()  # callbacks may come from any thread
         first = self._wanted = self._position()
         width = f"{self.figure.get_figwidth() * self.figure.dpi:.0f}px"
@@ -89,13 +94,16 @@ class Explorer:
         panel = ipywidgets.Box(
             [c.panel for c in self.controls.values()], layout={"flex_flow": "row wrap", "max_width": "66em"}
         )
-        self.widget = ipywidgets.VBox([panel, self.status, self.image])
+        self._reel = self._new_reel()
+        self.widget = ipywidgets.VBox([panel, self.status, self._reel.widget if self._reel else self.image])
+        self.widget.add_class("nc-explorer")
         self._watches = [(c, lambda change, name=name: self._moved(name)) for name, c in self.controls.items()]
         for control, moved in self._watches:
             control.widget.observe(moved, names=control.watched)
         on_language_change(self._language_changed)
         close_when_run_again(self)
         self._before = first
+        self._turn(first)
         self._draw_ahead(first)
 
     def render(self, /, **values):
@@ -117,7 +125,13 @@ class Explorer:
         studio.forget(self)
         for control, moved in self._watches:
             control.widget.unobserve(moved, names=control.watched)
-        close_widgets(self.widget, keep=[c.widget for c in self.controls.values() if not c.ours])
+        with self._showing:
+            if self._reel:
+                self._reel.close()
+            close_widgets(self.widget, keep=[c.widget for c in self.controls.values() if not c.ours])
+            for control in self.controls.values():
+                if control.ours:
+                    close_widgets(control.widget)
         with self._bookkeeping:
             self._cache.clear()
 
@@ -170,9 +184,10 @@ class Explorer:
             return
         with self._showing:
             position = self._wanted = self._position()
-            axis = list(self.controls).index(name)
-            direction = 1 if position[axis] >= self._before[axis] else -1
-            self._moved_last, self._before = (axis, direction), position
+            if not self._reel or self.controls[name].source:
+                self._axis = axis = list(self.controls).index(name)
+                self._direction = 1 if position[axis] >= self._before[axis] else -1
+            self._before, self._touched = position, True
         self._go(position)
         self._draw_ahead(position)
 
@@ -185,28 +200,66 @@ class Explorer:
                 studio.cancel(self)
             elif not _in_colab():
                 studio.request(self, position)
+            self._turn(position)
         if picture is None and _in_colab():  # not while holding `_showing`
             with studio.waited_for():
                 self._work(position)
 
+    def _new_reel(self):
+        """None where there is no `Stack` (ipywidgets 7) or what a thread sends does not arrive."""
+        if not hasattr(ipywidgets, "Stack") or _in_colab():
+            return None
+        for control in self.controls.values():
+            control.follow(NUMBERS)
+        followed = [i for i, control in enumerate(self.controls.values()) if control.source]
+        if not followed:
+            return None
+        self._axis = followed[0]
+        return Reel(self.image, [[*self.controls.values()][i] for i in followed])
+
+    def _star(self, position):
+        """What the pictures along the axis have in common."""
+        return self._axis, self._key((*position[: self._axis], None, *position[self._axis + 1 :]))
+
+    def _turn(self, position):
+        if self._reel:
+            self._reel.turn([*self.controls.values()][self._axis], self._star(position))
+
     def _draw_ahead(self, position):
-        """Plan the neighbours: soon those along the control moved last (at first, the first one), later the others."""
+        """Plan the neighbours: soon those along the control moved last, later all along it and the others."""
         if not self.controls or self.closed:
             return
-        main, direction = self._moved_last or (0, 1)
-        near = AHEAD[: max(2, int(AHEAD_SECONDS / max(self._seconds, 1e-3)))]
-        soon = [(main, direction * offset) for offset in near]
-        later = [(axis, offset) for axis in range(len(self.controls)) if axis != main for offset in (1, -1)]
+        axis = self._axis
         counts = [control.count for control in self.controls.values()]
+        seconds = max(self._seconds, 1e-3)
+        near = [0] * bool(self._reel) + [self._direction * offset for offset in AHEAD[: max(2, int(AHEAD_SECONDS / seconds))]]
+        far = []
+        if self._reel:
+            far = sorted({*range(-position[axis], counts[axis] - position[axis])} - {*near}, key=abs)
+            far = far[: int(AXIS_SECONDS / (1 if self._touched else 5) / seconds)]
+        others = [(i, offset) for i in range(len(counts)) if i != axis for offset in (1, -1)]
 
         def missing(steps):
-            for axis, offset in steps:
-                index = position[axis] + offset
-                neighbour = (*position[:axis], index, *position[axis + 1 :])
-                if 0 <= index < counts[axis] and self._key(neighbour) not in self._cache:
+            for i, offset in steps:
+                index = position[i] + offset
+                neighbour = (*position[:i], index, *position[i + 1 :])
+                if 0 <= index < counts[i] and (self._key(neighbour) not in self._cache or self._sendable(neighbour)):
                     yield neighbour
 
-        studio.plan(self, [*missing(soon)], [*missing(later)])
+        studio.plan(self, [*missing((axis, n) for n in near)], [*missing([*((axis, f) for f in far), *others])])
+
+    def _sendable(self, position):
+        """Whether the browser is to get the picture of this position and has not."""
+        return bool(self._reel) and self._reel.takes(self._star(position), position[self._axis])
+
+    def _work_ahead(self, position, last):
+        """Draw a position that nobody waits for, and send it; last: of those planned for now."""
+        picture = self._frame(position)
+        with self._showing:
+            if self._reel and not self.closed:
+                if self._sendable(position) and self._cache.get(self._key(position)) is picture:  # in these words
+                    self._reel.send(position[self._axis], picture)
+                self._reel.lay(at_once=last)
 
     def _show(self, position, picture):
         with self._showing:
@@ -263,6 +316,7 @@ class Explorer:
             for control in self.controls.values():
                 control.name_again()
         self._go(self._wanted)
+        self._draw_ahead(self._wanted)
 
     def _repr_mimebundle_(self, **kwargs):
         return widget_bundle(None if self.closed else self.widget, self.alt, self.fallback)

@@ -19,6 +19,7 @@ class Control:
     def __init__(self, name, widget, values=None, labels=None, ours=True):
         self.name, self.widget, self.values, self.labels, self.ours = name, widget, values, labels, ours
         self.renaming = False
+        self.face, self.source, self.stops = widget, None, []  # see `follow`
         self.watched = "value"
         if hasattr(widget, "options"):
             self.watched = "index"
@@ -37,14 +38,35 @@ class Control:
         self.panel = ipywidgets.HBox([widget, self.reset], layout={"margin": "0 1.5em 0 0"})
         self.name_again()
 
+    def follow(self, most):
+        """Make the browser able to follow this control, with at most so many numbers: `source`, a (widget, trait) that is
+        a whole number, and in `stops` the position at each of its numbers. Where the control has none, as sliders of
+        floats, a slider over its positions, its `face`, is shown in its place."""
+        if self.watched == "index":
+            self.source, self.stops = (self.widget, "index"), range(self.count)
+        elif isinstance(self.widget, ipywidgets.IntSlider) and self.widget.min >= 0 and self.widget.max < most:
+            self.source, self.stops = (self.widget, "value"), [*map(self.index, range(self.widget.max + 1))]
+        elif self.ours and self.values is None and self.count <= most:
+            digits = self.widget.readout_format
+            options = [(format(self.at(i), digits), i) for i in range(self.count)]
+            style = {"description_width": self.widget.style.description_width}
+            self.face = ipywidgets.SelectionSlider(options=options, index=self.position(), style=style)
+            self.face.layout.width = self.widget.layout.width
+            self.face.observe(lambda change: setattr(self.widget, "value", self.at(change["new"])), names="index")
+            self.widget.observe(lambda _: setattr(self.face, "index", self.position()), names="value")
+            self.panel.children = [self.face, self.reset]
+            self.source, self.stops = (self.face, "index"), range(self.count)
+            self.name_again()
+
     def name_again(self):
-        self.widget.description = term(self.name)
+        self.widget.description = self.face.description = term(self.name)
         self.reset.tooltip = text(f"重置{TERMS.get(self.name, [self.name])[0]}", f"reset {self.name}", between=" · ")
         if self.labels is not None:
             index, values = self.position(), [value for _, value in self.widget.options]
             self.renaming = True  # new options put the choice back to the first one, which is no move
-            self.widget.options = [(term(label), value) for label, value in zip(self.labels, values)]
-            self.widget.index = index
+            with self.widget.hold_sync():
+                self.widget.options = [(term(label), value) for label, value in zip(self.labels, values)]
+                self.widget.index = index
             self.renaming = False
 
     def position(self):
