@@ -16,6 +16,8 @@
     grade      the judge, for instructors: python -m normcourse.grade
     i18n       two languages
     record     the runs too long for a notebook
+    progress   what a learner has done, kept in one file on this machine
+    predict    questions to guess, and the measured answer beside the guess
     lab        the notebooks in a folder of the learner's, open in JupyterLab
 
 They load on first use, so that `import normcourse` adds next to nothing to `import torch`.
@@ -37,6 +39,8 @@ __all__ = [
     "measure",
     "models",
     "norms",
+    "predict",
+    "progress",
     "record",
     "registry",
     "residual",

@@ -38,9 +38,10 @@ ORDER = [
         "data",
         "cells",
         "i18n",
+        "progress",
         "canvas",
     ),
-    *("explore", "record", "chapters", "claims", "lab", "check", "grade"),
+    *("explore", "record", "check", "chapters", "claims", "lab", "predict", "grade"),
 ]
 
 
