@@ -15,6 +15,7 @@
     check      the exercises' checks
     grade      the judge, for instructors: python -m normcourse.grade
     i18n       two languages
+    headers    those of tables, in Chinese too
     record     the runs too long for a notebook
     progress   what a learner has done, kept in one file on this machine
     predict    questions to guess, and the measured answer beside the guess
@@ -34,6 +35,7 @@ __all__ = [
     "explore",
     "fused",
     "grade",
+    "headers",
     "i18n",
     "lab",
     "measure",

@@ -576,3 +576,37 @@ def test_an_essay_asks_equal_work_in_both_languages():
             assert all(1.4 <= c / w <= 1.8 for c, w in zip(characters, words))
             asked += 1
     assert asked == len(ESSAYS)
+
+
+FRESH = """
+import json, linecache, sys
+if sys.argv[2] == "without":
+    sys.modules["triton"] = None
+name = "exercise"
+for number, cell in enumerate(json.load(open(sys.argv[1], encoding="utf-8"))["cells"][1:]):
+    if cell["cell_type"] == "code":
+        code = "".join(cell["source"])
+        file = f"<cell {number}>"
+        linecache.cache[file] = len(code), None, code.splitlines(keepends=True), file  # Triton reads it
+        exec(compile(code, file, "exec"), globals())
+print("ran to the end")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "triton"), [*((name, "with") for name in NOTEBOOKS), ("10_fused_kernels", "without")], ids=str
+)
+def test_a_fresh_exercise_runs_from_top_to_bottom_without_an_error(name, triton):
+    command = [sys.executable, "-c", FRESH, str(EXERCISES / name / f"{name}.ipynb"), triton]
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"})
+    assert run.returncode == 0 and run.stdout.endswith("ran to the end\n"), run.stderr[-2000:]
+
+
+def test_expected_figures_are_seen_without_unfolding_and_plots_are_made_in_the_package():
+    for _, source in exercises():
+        text = source.read_text(encoding="utf-8")
+        figures = len(re.findall(r"\bexpected\]", text))
+        for heading in ("**应该看到的图：**", "**The figure you should see:**"):
+            assert text.count(f"{heading}\n\n![") == figures
+        assert not re.search(r"\bcanvas\b|<summary>(应该看到的图|The figure)", text)

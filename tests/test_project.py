@@ -37,6 +37,7 @@ ORDER = [
         "train",
         "data",
         "cells",
+        "headers",
         "i18n",
         "progress",
         "canvas",

@@ -204,7 +204,7 @@ def once_written(compute):
         while error.__traceback__.tb_next:
             error.__traceback__ = error.__traceback__.tb_next
         name = error.__traceback__.tb_frame.f_code.co_qualname.partition(".")[0]
-        return Note(f"先写好 {name}，再运行这一格。", f"Write {name} first, then run this cell.")
+        return Note(f"先写好 {name}，再运行这个单元格。", f"Write {name} first, then run this cell.")
 
 
 class Note:

@@ -111,7 +111,7 @@ LIKELY = (
     ),
     (
         r"name '(\w+)' is not defined",
-        "{1} 没有定义：名字写错了，或者定义它的那一格还没有运行。",
+        "{1} 没有定义：名字写错了，或者定义它的单元格还没有运行。",
         "{1} is not defined: is it misspelt, or has its cell not been run?",
     ),
 )
