@@ -258,7 +258,7 @@ class ScaledPreNorm(Placement):
     Sun et al., "The Curse of Depth in Large Language Models" (2025): LayerNorm Scaling.
     """
 
-    name, title, look = "scaled_pre_norm", ("前置归一化/√l", "Pre-Norm/√l"), Look(BLUE, "h", "--")
+    name, title, look = "scaled_pre_norm", ("缩放前置归一化", "Scaled Pre-Norm"), Look(BLUE, "h", "--")
     formula = "x + f(norm(x)/√l)"
     final_norm = True
     additive = True

@@ -42,7 +42,7 @@ EXPECTED = {
     "deep_norm": ("DeepNorm", "DeepNorm", "orange", "p", "--"),
     "rezero": ("ReZero", "ReZero", "green", "<", "--"),
     "layer_scale": ("LayerScale", "LayerScale", "purple", ">", "--"),
-    "scaled_pre_norm": ("前置归一化/√l", "Pre-Norm/√l", "blue", "h", "--"),
+    "scaled_pre_norm": ("缩放前置归一化", "Scaled Pre-Norm", "blue", "h", "--"),
     "hyper_connection": ("超连接", "hyper-connection", "grey", "*", "-"),
     "layer_norm": ("层归一化", "LayerNorm", "blue", "o", "-"),
     "rms_norm": ("RMSNorm", "RMSNorm", "orange", "s", "-"),

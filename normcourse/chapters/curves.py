@@ -45,7 +45,7 @@ def norm_name(norm):
 
 
 def recorded():
-    return text("录制的结果", "recorded run", " ")
+    return text("预先跑好的结果", "precomputed", " ")
 
 
 def closed_form(ax, name, rows, x, named):

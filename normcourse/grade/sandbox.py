@@ -16,7 +16,16 @@ SECONDS_TO_START = 600
 # What of the package a submission can import. The rest of `check` is the instructor's or knows answers, the rest of
 # this folder is of no use to it.
 SEEN = {
-    "check": ("__init__.py", "case.py", "comparison.py", "recorded.py", "rules.py", "runner.py", "wire.py"),
+    "check": (
+        "__init__.py",
+        "case.py",
+        "comparison.py",
+        "errors.py",
+        "recorded.py",
+        "rules.py",
+        "runner.py",
+        "wire.py",
+    ),
     "grade": ("__init__.py", "server.py", "notebook.py", "wire.py", "confine.py", "closed.py"),
 }
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")
