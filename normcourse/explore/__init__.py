@@ -34,7 +34,7 @@ AHEAD_SECONDS = 0.6  # no more of them than fit into this time, but always two
 BUSY_AFTER = 0.25  # seconds before an explorer says that it is computing
 
 
-def explore(experiment, draw, /, *, size=None, subplots=None, **controls):
+def explore(experiment, draw, /, *, size=None, subplots=None, play=None, **controls):
     """Put sliders on an experiment, in the style of `ipywidgets.interact`.
 
     Args:
@@ -45,6 +45,7 @@ def explore(experiment, draw, /, *, size=None, subplots=None, **controls):
         draw: function of `(frame, ax)`, see `canvas`.
         size: width and height of the figure in inches.
         subplots: for several axes, the arguments of `Figure.subplots`; draw then gets their array.
+        play: name of a slider that gets a button which moves it by itself.
         controls: what each parameter ranges over. (min, max) or (min, max, step): a slider, of integers or of floats;
             a list or a dict {label: value}: a choice; True or False: a checkbox; or an ipywidget of one of these kinds.
             As with `interact`, a control starts at the experiment's default for it, else in the middle of its range.
@@ -60,7 +61,7 @@ def explore(experiment, draw, /, *, size=None, subplots=None, **controls):
         controls, size = {"size": size, **controls}, None
     if subplots is not None and "subplots" in parameters:
         controls, subplots = {"subplots": subplots, **controls}, None
-    return Explorer(experiment, draw, size, subplots, controls)
+    return Explorer(experiment, draw, size, subplots, controls, play)
 
 
 class Explorer:
@@ -69,10 +70,12 @@ class Explorer:
     Widgets' registry keeps an explorer alive until it is closed; the switch of languages and the studio do not.
     """
 
-    def __init__(self, experiment, draw, size=None, subplots=None, controls=None):
+    def __init__(self, experiment, draw, size=None, subplots=None, controls=None, play=None):
         studio.open()
         self.experiment, self.draw, self.subplots = experiment, draw, subplots or {}
         self.controls = controls_of(experiment, controls or {})
+        if play is not None:
+            self.controls[play].add_play()
         self.figure, _ = canvas.new_figure(size, **self.subplots)
         self.closed = False
         self._surroundings = Surroundings()
@@ -117,6 +120,8 @@ class Explorer:
         studio.forget(self)
         for control, moved in self._watches:
             control.widget.unobserve(moved, names=control.watched)
+            if control.link:
+                control.link.close()
         close_widgets(self.widget, keep=[c.widget for c in self.controls.values() if not c.ours])
         with self._bookkeeping:
             self._cache.clear()

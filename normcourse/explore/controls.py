@@ -18,7 +18,7 @@ class Control:
 
     def __init__(self, name, widget, values=None, labels=None, ours=True):
         self.name, self.widget, self.values, self.labels, self.ours = name, widget, values, labels, ours
-        self.renaming = False
+        self.renaming, self.link = False, None
         self.watched = "value"
         if hasattr(widget, "options"):
             self.watched = "index"
@@ -36,6 +36,14 @@ class Control:
         self.reset.on_click(lambda _: setattr(self.widget, self.watched, self.start))
         self.panel = ipywidgets.HBox([widget, self.reset], layout={"margin": "0 1.5em 0 0"})
         self.name_again()
+
+    def add_play(self, milliseconds=250):
+        """A button that moves the slider by itself, in the browser."""
+        slider = self.widget
+        limits = {name: getattr(slider, name) for name in ("min", "max", "step", "value")}
+        play = ipywidgets.Play(**limits, interval=milliseconds, layout={"width": "auto"})
+        self.link = ipywidgets.jslink((play, "value"), (slider, "value"))
+        self.panel.children = (play, *self.panel.children)
 
     def name_again(self):
         self.widget.description = term(self.name)
