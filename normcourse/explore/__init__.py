@@ -49,7 +49,7 @@ def explore(experiment, draw, /, *, size=None, subplots=None, play=None, **contr
         controls: what each parameter ranges over. (min, max) or (min, max, step): a slider, of integers or of floats;
             a list or a dict {label: value}: a choice; True or False: a checkbox; or an ipywidget of one of these kinds.
             As with `interact`, a control starts at the experiment's default for it, else in the middle of its range.
-            An experiment's own parameter called `size` or `subplots` is a control, too.
+            An experiment's own parameter called `size`, `subplots` or `play` is a control, too.
 
     Returns: an `Explorer`; put the call last in its cell to see it. It is closed when that cell makes another one. The
         first one of a process limits torch to one thread per computation, see `studio`.
@@ -61,6 +61,8 @@ def explore(experiment, draw, /, *, size=None, subplots=None, play=None, **contr
         controls, size = {"size": size, **controls}, None
     if subplots is not None and "subplots" in parameters:
         controls, subplots = {"subplots": subplots, **controls}, None
+    if play is not None and "play" in parameters:
+        controls, play = {"play": play, **controls}, None
     return Explorer(experiment, draw, size, subplots, controls, play)
 
 
