@@ -38,7 +38,7 @@ AXIS_SECONDS = 30  # and of the others, once the explorer was touched; a fifth b
 BUSY_AFTER = 0.25  # seconds before an explorer says that it is computing
 
 
-def explore(experiment, draw, /, *, size=None, subplots=None, **controls):
+def explore(experiment, draw, /, *, size=None, subplots=None, play=None, **controls):
     """Put sliders on an experiment, in the style of `ipywidgets.interact`.
 
     Args:
@@ -49,10 +49,11 @@ def explore(experiment, draw, /, *, size=None, subplots=None, **controls):
         draw: function of `(frame, ax)`, see `canvas`.
         size: width and height of the figure in inches.
         subplots: for several axes, the arguments of `Figure.subplots`; draw then gets their array.
+        play: name of a slider that gets a button which moves it by itself.
         controls: what each parameter ranges over. (min, max) or (min, max, step): a slider, of integers or of floats;
             a list or a dict {label: value}: a choice; True or False: a checkbox; or an ipywidget of one of these kinds.
             As with `interact`, a control starts at the experiment's default for it, else in the middle of its range.
-            An experiment's own parameter called `size` or `subplots` is a control, too.
+            An experiment's own parameter called `size`, `subplots` or `play` is a control, too.
 
     Returns: an `Explorer`; put the call last in its cell to see it. It is closed when that cell makes another one. The
         first one of a process limits torch to one thread per computation, see `studio`.
@@ -64,7 +65,9 @@ def explore(experiment, draw, /, *, size=None, subplots=None, **controls):
         controls, size = {"size": size, **controls}, None
     if subplots is not None and "subplots" in parameters:
         controls, subplots = {"subplots": subplots, **controls}, None
-    return Explorer(experiment, draw, size, subplots, controls)
+    if play is not None and "play" in parameters:
+        controls, play = {"play": play, **controls}, None
+    return Explorer(experiment, draw, size, subplots, controls, play)
 
 
 class Explorer:
@@ -73,10 +76,12 @@ class Explorer:
     Widgets' registry keeps an explorer alive until it is closed; the switch of languages and the studio do not.
     """
 
-    def __init__(self, experiment, draw, size=None, subplots=None, controls=None):
+    def __init__(self, experiment, draw, size=None, subplots=None, controls=None, play=None):
         studio.open()
         self.experiment, self.draw, self.subplots = experiment, draw, subplots or {}
         self.controls = controls_of(experiment, controls or {})
+        if play is not None and play not in self.controls:
+            raise ValueError(f"play is {play!r}; the controls are {', '.join(self.controls)}")
         self.figure, _ = canvas.new_figure(size, **self.subplots)
         self.closed = False
         self._surroundings = Surroundings()
@@ -95,6 +100,8 @@ class Explorer:
             [c.panel for c in self.controls.values()], layout={"flex_flow": "row wrap", "max_width": "66em"}
         )
         self._reel = self._new_reel()
+        if play is not None:  # for what `follow` made of the slider
+            self.controls[play].add_play()
         self.widget = ipywidgets.VBox([panel, self.status, self._reel.widget if self._reel else self.image])
         self.widget.add_class("nc-explorer")
         self._watches = [(c, lambda change, name=name: self._moved(name)) for name, c in self.controls.items()]
@@ -125,6 +132,8 @@ class Explorer:
         studio.forget(self)
         for control, moved in self._watches:
             control.widget.unobserve(moved, names=control.watched)
+            if control.link:
+                control.link.close()
         with self._showing:
             if self._reel:
                 self._reel.close()
@@ -232,7 +241,9 @@ class Explorer:
         axis = self._axis
         counts = [control.count for control in self.controls.values()]
         seconds = max(self._seconds, 1e-3)
-        near = [0] * bool(self._reel) + [self._direction * offset for offset in AHEAD[: max(2, int(AHEAD_SECONDS / seconds))]]
+        near = [0] * bool(self._reel) + [
+            self._direction * offset for offset in AHEAD[: max(2, int(AHEAD_SECONDS / seconds))]
+        ]
         far = []
         if self._reel:
             far = sorted({*range(-position[axis], counts[axis] - position[axis])} - {*near}, key=abs)

@@ -18,7 +18,7 @@ class Control:
 
     def __init__(self, name, widget, values=None, labels=None, ours=True):
         self.name, self.widget, self.values, self.labels, self.ours = name, widget, values, labels, ours
-        self.renaming = False
+        self.renaming, self.link = False, None
         self.face, self.source, self.stops = widget, None, []  # see `follow`
         self.watched = "value"
         if hasattr(widget, "options"):
@@ -39,8 +39,8 @@ class Control:
         self.name_again()
 
     def follow(self, most):
-        """Make the browser able to follow this control, with at most so many numbers: `source`, a (widget, trait) that is
-        a whole number, and in `stops` the position at each of its numbers. Where the control has none, as sliders of
+        """Make the browser able to follow this control, with at most so many numbers: `source`, a (widget, trait) that
+        is a whole number, and in `stops` the position at each of its numbers. Where the control has none, as sliders of
         floats, a slider over its positions, its `face`, is shown in its place."""
         if self.watched == "index":
             self.source, self.stops = (self.widget, "index"), range(self.count)
@@ -57,6 +57,18 @@ class Control:
             self.panel.children = [self.face, self.reset]
             self.source, self.stops = (self.face, "index"), range(self.count)
             self.name_again()
+
+    def add_play(self, milliseconds=250):
+        """A button that moves the slider by itself, in the browser."""
+        if self.face is self.widget:
+            slider, trait = self.widget, "value"
+            limits = {name: getattr(slider, name) for name in ("min", "max", "step", "value")}
+        else:  # it shows positions
+            slider, trait = self.face, "index"
+            limits = {"min": 0, "max": self.count - 1, "value": self.position()}
+        play = ipywidgets.Play(**limits, interval=milliseconds, layout={"width": "auto"})
+        self.link = ipywidgets.jslink((play, "value"), (slider, trait))
+        self.panel.children = (play, *self.panel.children)
 
     def name_again(self):
         self.widget.description = self.face.description = term(self.name)
