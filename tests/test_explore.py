@@ -448,7 +448,7 @@ def test_labels_at_line_ends_do_not_cover_each_other():
 
 def test_numbers_read_as_one_would_write_them():
     numbers = [0.00042, 1.0, 12.34, 0, 3.1e15, 2.04e-21, -0.5, float("inf"), float("nan"), 9.97e-5]
-    expected = ["0.00042", "1.0", "12", "0", "3.1×10¹⁵", "2.0×10⁻²¹", "-0.50", "∞", "nan", "1.0×10⁻⁴"]
+    expected = ["0.00042", "1.0", "12", "0", "3.1×10¹⁵", "2.0×10⁻²¹", "−0.50", "∞", "nan", "1.0×10⁻⁴"]
     assert [canvas.number(n) for n in numbers] == expected
 
 
