@@ -42,4 +42,4 @@ def boxes(ax, x, y, width, height, **style):
 def arrow(ax, start, end, colour, width=2.0, **style):
     """An arrow between two points of the stage, with the head at `end`."""
     look = {"arrowstyle": "-|>", "color": colour, "linewidth": width, "mutation_scale": 8 + 3 * width}
-    ax.annotate("", end, start, arrowprops=look | {"shrinkA": 0, "shrinkB": 0} | style)
+    ax.annotate("", end, start, arrowprops=look | {"shrinkA": 0, "shrinkB": 0} | style, annotation_clip=False)

@@ -54,7 +54,7 @@ def draw(frame, axes):
         colour = STYLES[norm].colour
         x, c, y, g, m, r = (rows[[f"{name}{i}" for i in range(3)]].to_numpy() for name in "xcygmr")
         seen = {"layer_norm": ("平面和圆", "plane and circle"), "rms_norm": ("球面", "sphere")}[norm]
-        stage(ax, seen, ("三维空间里的点", "points in three dimensions"), (-3.7, 3.7), (-3.3, 3.3), "equal")
+        stage(ax, seen, ("三维空间里的点", "points in three dimensions"), (-3.4, 4.3), (-3.3, 3.3), "equal")
         _surface(ax, norm, flat)
         first, second = np.clip([time, time - 1], 0, 1)
         now = (x * (1 - first) + c * first) * (1 - second) + y * second
@@ -96,5 +96,5 @@ def _title_gradient(ax, norm, gone, left):
     en = f"{TERMS[norm][1]}: {gone} shadow{'s' * (gone != 1)} lost, {left:.0%} is left"
     ax.set_title(text(zh, en), fontsize=11.5)
     note(
-        ax, "dashed", 3.6, -3.25, text("虚线：原来的梯度", "dashed: the gradient before", "\n"), ha="right", va="bottom"
+        ax, "dashed", 4.2, -3.25, text("虚线：原来的梯度", "dashed: the gradient before", "\n"), ha="right", va="bottom"
     )

@@ -27,7 +27,7 @@ def draw(frame, ax):
     """A brick for each number. They fall onto the upper shelf, where they pile up into the histogram of `before`, and
     through the norm onto the lower one, that of `after`; the upper pile stays as an outline."""
     (time, gain, norm), colour = frame.loc[0, ["progress", "gain", "norm"]], STYLES["plain"].colour
-    setup(ax, ("数值", "value"), ("", ""), (-REACH, REACH), (0, SHELF + ROOM + 0.1))
+    setup(ax, ("数值", "value"), ("个数", "how many"), (-REACH, REACH), (0, SHELF + ROOM + 0.1))
     ax.set_yticks([])
     ax.spines["left"].set_visible(False)
     ax.grid(False)
