@@ -81,6 +81,8 @@ WORDS = {
     "tanh": ("tanh", "tanh"),
     "gelu": ("GELU", "GELU"),
     "angle": ("夹角", "angle"),
+    "back": ("往回走几层", "layers back"),
+    "cut": ("切断第几层", "layer cut"),
     "axis": ("纵轴", "y axis"),
     "azimuth": ("方位角", "azimuth"),
     "batch": ("样本", "sample"),
