@@ -1,8 +1,8 @@
 """The reel: pictures drawn ahead lie in the browser, where a control steps through them without the kernel.
 
-A `Stack` shows the child at its `selected_index`, which the browser links to the control that moved last. It lies on the
-live `Image` that the kernel fills. At a position whose picture was not sent the stack is empty, and for the moment that
-the browser takes to decode a picture it is, too: then one sees the live image, with the picture shown last.
+A `Stack` shows the child at its `selected_index`, which the browser links to the control that moved last. It lies on
+the live `Image` that the kernel fills. At a position whose picture was not sent the stack is empty, and for the moment
+that the browser takes to decode a picture it is, too: then one sees the live image, with the picture shown last.
 """
 
 import time
