@@ -241,11 +241,10 @@ class Explorer:
         axis = self._axis
         counts = [control.count for control in self.controls.values()]
         seconds = max(self._seconds, 1e-3)
-        near = [0] * bool(self._reel) + [
-            self._direction * offset for offset in AHEAD[: max(2, int(AHEAD_SECONDS / seconds))]
-        ]
+        near = [self._direction * offset for offset in AHEAD[: max(2, int(AHEAD_SECONDS / seconds))]]
         far = []
         if self._reel:
+            near = [0, *near]  # drawn, but to be sent
             far = sorted({*range(-position[axis], counts[axis] - position[axis])} - {*near}, key=abs)
             far = far[: int(AXIS_SECONDS / (1 if self._touched else 5) / seconds)]
         others = [(i, offset) for i in range(len(counts)) if i != axis for offset in (1, -1)]

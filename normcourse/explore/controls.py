@@ -39,8 +39,8 @@ class Control:
         self.name_again()
 
     def follow(self, most):
-        """Make the browser able to follow this control, with at most so many numbers: `source`, a (widget, trait) that
-        is a whole number, and in `stops` the position at each of its numbers. Where the control has none, as sliders of
+        """Have the browser follow this control, if it has at most so many numbers: `source` is a (widget, trait)
+        that is a whole number, `stops` the position at each of them. Where the control has no such trait, as sliders of
         floats, a slider over its positions, its `face`, is shown in its place."""
         if self.watched == "index":
             self.source, self.stops = (self.widget, "index"), range(self.count)
