@@ -13,7 +13,7 @@ from torch import nn
 BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, GREY = (
     "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#888888",
 )  # fmt: skip
-VIOLET, BROWN, MINT, SLATE, SAND = "#A100F2", "#8C5438", "#8CD098", "#4C597F", "#CDBB5E"
+VIOLET, BROWN, MINT, SLATE, SAND = "#A100F2", "#8C5438", "#8CD098", "#596B7A", "#CDBB5E"
 
 
 class Look(NamedTuple):

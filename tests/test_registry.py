@@ -33,7 +33,7 @@ OKABE_ITO = {
     "violet": "#A100F2",
     "brown": "#8C5438",
     "mint": "#8CD098",
-    "slate": "#4C597F",
+    "slate": "#596B7A",
     "sand": "#CDBB5E",
 }
 # What the prose of the chapters calls them, and how the course has drawn them from its first chapter on.

@@ -42,7 +42,7 @@ from .blocks import (  # noqa: F401
     window,
 )
 from .labels import arrange, begin
-from .look import LEGIBLE, contrast, legible, look, on_look_change, set_look, styled, tone  # noqa: F401
+from .look import LEGIBLE, TONES, contrast, legible, look, on_look_change, set_look, styled, tone  # noqa: F401
 
 DENSITY = 2  # pixels of a picture to one of the screen's as CSS counts them
 

@@ -63,17 +63,19 @@ def window(values, *choices):
     return next(fits, choices[-1])
 
 
-def decades(values, every=4, within=(-24, 24)):
-    """Limits of a log axis that hold all values that are finite and above 0: powers of ten whose exponents are
-    multiples of `every`, so that they stay put while the values move a little, and none outside `within`."""
+def decades(values, every=1, within=(-24, 24)):
+    """Limits of a log axis that hold all values that are finite and above 0: a little beyond powers of ten, whose
+    exponents are multiples of `every`, so that they stay put while the values move a little, and none outside `within`.
+    """
     values = np.ravel(np.asarray(values, float))
     exponents = np.log10(values[np.isfinite(values) & (values > 0)])
     if not len(exponents):
         return 10.0 ** within[0], 10.0 ** within[1]
-    low = every * math.floor(max(exponents.min(), within[0]) / every - 1e-6)
-    high = every * math.ceil(min(exponents.max(), within[1]) / every + 1e-6)
-    low, high = max(low, within[0]), min(high, within[1])
-    return (10.0**low, 10.0**high) if low < high else (10.0 ** (high - every), 10.0**high)
+    low = max(every * math.floor((exponents.min() + 0.1) / every), within[0])
+    high = min(every * math.ceil((exponents.max() - 0.1) / every), within[1])
+    high = max(high, low + every)
+    beyond = 0.15 + 0.02 * (high - low)
+    return 10.0 ** (low - beyond), 10.0 ** (high + beyond)
 
 
 def curve(ax, name, x, y, label=None, placement=None, **style):

@@ -199,7 +199,7 @@ def _along(ax, label):
     if label.kind == "line":
         points = ax.transData.transform(label.spots)
         for rank, (x, y) in enumerate(points[:: max(1, len(points) // 40)]):
-            for lift in (5, 12, 22):
+            for lift in (5, 12, 22, 36, 54):
                 for across in (6, -w - 6, -w / 2):
                     yield x + across, y + lift, rank + lift - 5
                     yield x + across, y - lift - h, rank + lift + 1
@@ -234,7 +234,7 @@ def _line_points(ax):
         points = points[np.isfinite(points).all(axis=1)]
         points = np.clip(points, (left - 4000, bottom - 4000), (right + 4000, top + 4000))
         radius = line.get_markersize() / 144 * ax.figure.dpi if line.get_marker() not in ("None", "", None) else 0.0
-        found += [points + (a * radius, b * radius) for a, b in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))]
+        found += [np.add(points, (a * radius, b * radius)) for a, b in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))]
         if len(points) > 1 and line.get_linestyle() not in ("None", ""):
             length = np.concatenate([[0], np.hypot(*np.diff(points, axis=0).T).cumsum()])
             at = np.arange(0, min(length[-1], 20000), 3.0)

@@ -93,14 +93,14 @@ def _surface(ax, norm, flat):
         ring = np.cos(turn) * np.array([1, -1, 0]) / np.sqrt(2) + np.sin(turn) * np.array([1, 1, -2]) / np.sqrt(6)
         ax.fill(*flat(3.3 * ring).T, color=SKY, alpha=0.16, linewidth=0)
         ax.plot(*flat(radius * ring).T, color=colour, linewidth=1.6)
-        ax.plot(*flat(np.outer([-3.4, 3.4], one)).T, color=GREEN, linewidth=1.6, linestyle="--")
+        ax.plot(*flat(np.outer([-3.4, 3.4], one)).T, color=GREEN, linewidth=1.6, linestyle="--", zorder=1)
         _beside(ax, "axis", flat(3.4 * one), "(1, 1, 1)", GREEN)
     else:
         ax.fill(radius * np.cos(turn), radius * np.sin(turn), color=colour, alpha=0.14, linewidth=0)
         circles = [np.cos(turn) * np.eye(3)[i] + np.sin(turn) * np.eye(3)[j] for i, j in _PAIRS]
         ax.add_collection(LineCollection([flat(radius * c) for c in circles], colors=colour, linewidths=0.9))
     for i in range(3):
-        ax.plot(*flat(np.outer([0, 3.0], np.eye(3)[i])).T, color=GREY, linewidth=0.9)
+        ax.plot(*flat(np.outer([0, 3.0], np.eye(3)[i])).T, color=GREY, linewidth=0.9, zorder=1)
         _beside(ax, f"x{i}", flat(3.0 * np.eye(3)[i]), f"$x_{i + 1}$", tone("soft"))
 
 
@@ -121,7 +121,7 @@ def eps_place(frame, axes):
     theory(axes[1], "slope", std, 1 / std, "1/σ", at=30)
     level(axes[1], "inside", eps**-0.5, rf"$1/\sqrt{{\varepsilon}}$ = {number(eps**-0.5, formula=True)}")
     for i, (colour, _, sign, formula) in enumerate(_PLACES.values()):
-        note(axes[0], formula, 3e3, 10 ** (-6.6 + 0.9 * (2 - i)), f"{sign} {formula}", colour, ha="right", fontsize=11)
+        note(axes[0], formula, 2e-8, 10 ** (3.1 - 0.9 * i), f"{sign} {formula}", colour, fontsize=11)
     one = frame[np.isclose(frame["std"], 1e-3)].set_index("place")["output"]
     inside, outside = number(one["inside"]), number(one["outside"])
     finding(
@@ -161,8 +161,8 @@ def norm_spectrum(frame, ax):
     level(ax, "flat", flat, r"$1/\sqrt{\sigma^2 + \varepsilon}$")
     words = r"$\varepsilon\,/\,\sqrt{\sigma^2 + \varepsilon}^{\,3}$"
     level(ax, "stretch", stretch, f"{words} = {number(stretch, formula=True)}")
-    words = text("▼ 是 0：这个方向挡住了", "▼ is 0: this direction is blocked", "  ")
-    note(ax, "zero", 0.02, 0.05, words, tone("soft"), transform=ax.transAxes)
+    words = text("0：这个方向挡住了", "0: this direction is blocked", "  ") + " ▼"
+    note(ax, "zero", -0.25, 0.035, words, tone("soft"), ha="right", transform=ax.get_xaxis_transform())
     ln, rms = passed["layer_norm"], passed["rms_norm"]
     finding(
         ax,
@@ -217,13 +217,8 @@ def drift_and_loss(frame, axes):
     x = ("训练步数", "training step")
     setup(axes[0], x, LOSS, (0, steps), (2.6, 4.2))
     setup(axes[1], x, moved, (0, steps), decades(frame["moved"], 1, (-6, 1)), "log")
-    level(
-        axes[0],
-        "unigram",
-        frame["unigram"].iloc[0],
-        text("只用字符频率", "character frequencies only", " "),
-        below=True,
-    )
+    level(axes[0], "unigram", frame["unigram"].iloc[0])  # among the curves: its name has room below them only
+    note(axes[0], "unigram", 5, 2.64, "- - " + text("只用字符频率", "character frequencies only", " "))
     ends = {}
     for ax, column in zip(axes, ("loss", "moved")):
         for variant, (colour, marker, zh, en) in _VARIANTS.items():

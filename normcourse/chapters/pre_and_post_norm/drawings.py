@@ -34,7 +34,7 @@ def block_diagram(frame, axes):
     _draw_block(steps.reset_index(drop=True), axes[0], STYLES[placement][0])
     axes[0].set_title(f"{term(placement, ' ')}\n{frame['formula'].iloc[0]}")
     ax = axes[1]
-    limits = decades(stream[["variance", "theory"]], 2, (-8, 16))
+    limits = decades(stream[["variance", "theory"]], 1, (-8, 16))
     setup(ax, LAYER, ("方差", "variance"), (0, 40), limits, "log")
     x, middle, low, high = spread(stream, "layer", "variance")
     band(ax, "stream", x, low, high, placement)
@@ -59,7 +59,7 @@ def _draw_block(steps, ax, colour):
     spot = {i: (int(i > 0 and (i in before or i in after)), 4 * i / last) for i in range(last + 1)}
     ax.set_axis_off()
     ax.set_xlim(-0.7, 1.7)
-    ax.set_ylim(-0.7, 4.7)
+    ax.set_ylim(-0.8, 4.8)
     box = {"boxstyle": "round,pad=0.35", "facecolor": tone("paper"), "edgecolor": colour, "linewidth": 1.5}
     style = {"ha": "center", "va": "center", "fontsize": 11.5, "bbox": box, "zorder": 5}
     boxes = {}
@@ -67,9 +67,10 @@ def _draw_block(steps, ax, colour):
         words = steps["operation"][i].replace("norm", text("归一化", "norm", " "))
         words = words.replace("alpha", "α").replace("scale", "λ")
         boxes[i] = ax.text(*spot_of, f"{words}   {number(variance)}", **style)
-    arrow = {"arrowstyle": "-|>", "color": colour, "shrinkA": 2, "shrinkB": 3, "mutation_scale": 15}
+    arrow = {"arrowstyle": "-|>", "color": colour, "shrinkA": 2, "shrinkB": 3}
     for i, variance in enumerate(steps["variance"]):
         arrow["linewidth"] = np.clip(1.2 + 2.2 * np.log10(1 + variance), 0.6, 9)
+        arrow["mutation_scale"] = 10 + 3 * arrow["linewidth"]
         here = boxes[i].get_bbox_patch()
         for j in range(i + 1, last + 1):
             if i in steps["inputs"][j]:
@@ -86,7 +87,7 @@ def _draw_block(steps, ax, colour):
 def gradient_profiles(frame, ax):
     """Gradient norm of every block's weights at initialisation, per placement, over its closed form."""
     depth = int(frame["layer"].max())
-    limits = decades(frame["weight_gradient_norm"], 2, (-8, 8))
+    limits = decades(frame["weight_gradient_norm"], 1, (-8, 8))
     setup(ax, LAYER, ("权重的梯度范数", "gradient norm, weights"), reach(depth), limits, "log")
     lines = per_placement(frame.dropna(subset="weight_gradient_norm"), ax, "weight_gradient_norm")
     ranges = {placement: max(y) / min(y) if min(y) else np.inf for placement, (_, y) in lines.items()}
@@ -128,7 +129,7 @@ def identity_path(frame, ax):
     """Post-Norm: the whole gradient and what of it came through the skips alone, on the way back from the output."""
     depth = int(frame["layer"].max())
     back = ("距输出的层数", "layers back from the output")
-    setup(ax, back, GRADIENT, reach(depth), decades(frame["gradient_norm"], 4, (-32, 12)), "log")
+    setup(ax, back, GRADIENT, reach(depth), decades(frame["gradient_norm"], 2, (-32, 12)), "log")
     level(ax, "one", 1.0, text("不变", "unchanged", " "))
     names = {"whole": ("全部梯度", "whole gradient"), "skips": ("只走跳跃连接", "skips only")}
     left = {}
@@ -196,7 +197,7 @@ def update_sizes(frame, axes):
     names = [("gradient", ("梯度", "gradient")), ("update", ("更新量 ÷ 学习率", "update ÷ learning rate"))]
     for ax, (column, name) in zip(axes, names):
         values = [frame[column], [1.0 if column == "update" else frame[column].median()]]
-        limits = decades(np.concatenate(values), 4, (-40, 8))
+        limits = decades(np.concatenate(values), 2, (-40, 8))
         setup(ax, LAYER, name, reach(frame["layer"].max()), limits, "log")
         placement = frame["placement"].iloc[0]
         x, middle, low, high = spread(frame, "layer", column)

@@ -48,9 +48,9 @@ def stream_variance(frame, ax):
     """Variance of the hidden state at each layer over its closed form, on the axis that column `axis` names."""
     depth, log = frame["layer"].max(), frame["axis"].iloc[0] == "log"
     if log:
-        limits = decades(frame["variance"], 2, (-4, 16))
+        limits = decades(frame["variance"], 1, (-4, 16))
     else:
-        limits = window(frame["variance"], *((0, top) for top in (2, 5, 12, 30, 60, 120)))
+        limits = window(frame["variance"], *((0, top) for top in (2, 5, 12, 30, 45, 70, 120)))
     setup(ax, LAYER, ("方差", "variance"), reach(depth), limits, "log" if log else "linear")
     per_placement(frame, ax, "variance", named=depth >= 10)
     last = frame[frame["layer"] == depth].groupby("placement", sort=False)["variance"].mean()
