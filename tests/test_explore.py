@@ -876,6 +876,8 @@ def test_every_picture_finds_the_state_of_the_cell_that_made_the_explorer(monkey
     wait_for(lambda: len(met) > 2)
     explorer.render(depth=19)
     assert set(met) == {("meta", False, "raise", "here")}
+    explorer.close()
+    wait_for(lambda: not explorer._under_way)
     with torch.device("meta"):  # and the other way round
         met.clear()
         Explorer(look, draw).close()
