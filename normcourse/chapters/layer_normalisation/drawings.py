@@ -317,5 +317,5 @@ def _view(azimuth, elevation):
 
 def _beside(ax, name, place, words, colour):
     length = np.linalg.norm(place)
-    if length > 0.5:  # an axis seen end on has no room for its name
+    if length > 2.0:  # an axis seen nearly end on has no room for its name: the surface is there
         note(ax, name, *np.clip(place * (1 + 0.26 / length), -3.6, 3.6), words, colour, ha="center", va="center")
