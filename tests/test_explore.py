@@ -1014,3 +1014,17 @@ def hidden_behind_the_edge(figure):
             if box.x0 < -1 or box.y0 < -1 or box.x1 > figure.bbox.width + 1 or box.y1 > figure.bbox.height + 1:
                 cut.append(t.get_text())
     return cut
+
+
+def test_the_picture_follows_the_look_and_the_other_one_is_kept():
+    explorer = explore(experiment, draw, depth=(1, 20))
+    light = explorer.image.value
+    try:
+        canvas.set_look("dark")
+        wait_for(lambda: explorer.image.value != light)
+        assert picture(explorer.image.value)[2, 2].tolist() == [0x11] * 3  # the paper
+        assert picture(light)[2, 2].tolist() == [255] * 3
+    finally:
+        canvas.set_look("light")
+    wait_for(lambda: explorer.image.value == light)
+    explorer.close()

@@ -36,6 +36,7 @@ ORDER = [
         "measure",
         "train",
         "data",
+        "theme",
         "cells",
         "headers",
         "i18n",
