@@ -11,14 +11,15 @@ of 131072 in bf16, 35 MB, are under way, less than the 50 MB of its cache: if th
 
 backward, rows up to 8192 (fp64: 4096): nothing but partial sums of dweight, 8 bytes per column and program.
 
-backward, wider rows: x and dy are read twice, 5/3 of the fewest bytes (6/4 with an addition). First for the means of the
-whole row, by a launch that has gone over all of the matrix when the second begins: the cache no longer has the row.
+backward, wider rows: x and dy are read twice, 5/3 of the fewest bytes (6/4 with an addition). First for the means of
+the whole row, by a launch that has gone over all of the matrix when the second begins: the cache no longer has the row.
 
 What stands in the way of reading wide rows once: dweight is summed over rows in the registers of a program, 4 bytes a
-column (8 with dbias), beside x and dy. Of a row of 16384 that is all the 64 K registers of a multiprocessor. So a row
-must be shared by several programs that tell each other their parts of the means while they hold theirs: a cluster, or
-flags in memory. The interpreter runs one program after another, and one that waits for the next would wait for ever;
-a protocol between programs that was never run on a GPU would not be worth its bytes.
+column (8 with dbias), beside x and dy. One program of 1024 threads for a row of 16384 has 64 registers a thread, and
+spilled 70 times when it was compiled for sm_90 (RMSNorm with addition, bf16). So a row must be shared by several
+programs that tell each other their parts of the means while they hold theirs: a cluster, or flags in memory. The
+interpreter runs one program after another, and one that waits for the next would wait for ever; and a protocol between
+programs that was never run on a GPU would not be worth its bytes.
 """
 
 from .launch import ceil_div
