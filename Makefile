@@ -74,6 +74,9 @@ bench-import: $(LAB)   ## what `import normcourse` adds to `import torch`
 bench-fused: $(LAB)    ## the fused kernels beside torch, Liger-Kernel and quack (needs a GPU; OPTIONS="--dtype bf16 --size 4096")
 	$(BIN)/python -m tools.bench_fused $(OPTIONS)
 
+gpu: $(TEST)     ## the day there is a GPU: the tests marked gpu, then bench-fused (bf16), in eight minutes; artefacts/fused.json to commit
+	$(BIN)/python -m tools.gpu $(OPTIONS)
+
 font: $(TEST)    ## make the subset font again (needs Debian's fonts-noto-cjk)
 	$(BIN)/pip install -q fonttools -c constraints.txt && $(BIN)/python -m tools.make_font
 
@@ -105,5 +108,5 @@ $(VENV)/.sandbox: $(VENV)/.torch
 	sh tools/install_sandbox.sh
 	@touch $@
 
-.PHONY: help lab test test-long check lint notebooks exercises student wheel colab test-colab stamp lock html record bench-sliders bench-import bench-fused font clean grade bench-grade
+.PHONY: help lab test test-long check lint notebooks exercises student wheel colab test-colab stamp lock html record bench-sliders bench-import bench-fused gpu font clean grade bench-grade
 .DEFAULT_GOAL := help
