@@ -17,7 +17,16 @@ SECONDS_TO_START = 600
 # this folder is of no use to it.
 SEEN = {
     "check": ("__init__.py", "case.py", "comparison.py", "recorded.py", "rules.py", "runner.py", "wire.py"),
-    "grade": ("__init__.py", "server.py", "notebook.py", "wire.py", "confine.py", "closed.py"),
+    "grade": (
+        "__init__.py",
+        "server.py",
+        "notebook.py",
+        "wire.py",
+        "confine.py",
+        "closed.py",
+        "world.py",
+        "allowed.py",
+    ),
 }
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")
 ENVIRONMENT = {
