@@ -490,7 +490,7 @@ def descendants(pid):
     parents = {}
     for entry in filter(str.isdigit, os.listdir("/proc")):
         with contextlib.suppress(OSError):
-            fields = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()
+            fields = Path("/proc", entry, "stat").read_text(errors="replace").rpartition(")")[2].split()
             parents[int(entry)] = int(fields[1]), fields[19]
     below, found = {pid}, {}
     for _ in range(10):
@@ -504,7 +504,7 @@ def descendants(pid):
 def alive(processes):
     def start(pid):
         with contextlib.suppress(OSError):
-            return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[19]
+            return Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()[19]
 
     return [pid for pid, started in processes.items() if start(pid) == started]
 
@@ -518,7 +518,7 @@ def polite(pid):
 def cpu(pid):
     """Seconds of CPU time that a process has had; 0 where it is gone."""
     with contextlib.suppress(OSError):
-        fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+        fields = Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return 0.0
 
