@@ -37,7 +37,7 @@ exercises: $(TEST)   ## run solutions/*/exercise.md into notebooks beside them, 
 student:         ## student/normcourse.zip to hand out: notebooks, exercises, package; nothing of the solutions
 	$(PYTHON) -m tools.build_student
 
-grade: $(LAB) $(VENV)/.sandbox   ## grade a folder or zip of submissions (SUBMISSIONS=..., three samples by default) into GRADES=grades
+grade: $(VENV)/.grade $(VENV)/.sandbox   ## grade a folder or zip of submissions (SUBMISSIONS=..., three samples by default) into GRADES=grades
 	$(BIN)/python -m normcourse grade "$(SUBMISSIONS)" --out "$(GRADES)" $(GRADE_OPTIONS)
 
 wheel: $(TEST)   ## dist/normcourse-….whl: the package with notebooks and exercises, nothing of the solutions
@@ -96,6 +96,10 @@ $(LAB): $(VENV)/.torch pyproject.toml
 
 $(TEST): $(LAB)
 	$(BIN)/pip install -q -e ".[lab,test]" -c constraints.txt
+	@touch $@
+
+$(VENV)/.grade: $(LAB)
+	$(BIN)/pip install -q -e ".[lab,grade]" -c constraints.txt
 	@touch $@
 
 # The browser tests need Chromium and a Chinese system font; on Debian and Ubuntu as root they are installed here.
