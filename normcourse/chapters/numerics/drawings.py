@@ -22,6 +22,7 @@ from ...canvas import (
 )
 
 _COLOURS = {"fp16": BLUE, "bf16": ORANGE, "fp8 e4m3": GREEN, "fp8 e5m2": PURPLE, "int8": SKY, "int4": VERMILLION}
+_RAISED = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _DENSE = 150  # so many ticks are a band
 
 
@@ -84,7 +85,8 @@ def variance_errors(frame, ax):
     """
     dtype, shown, here = (frame[name].iloc[0] for name in ("dtype", "shown", "here"))
     across, up = ("均值 / 标准差", "mean / standard deviation"), ("方差的相对误差", "relative error of the variance")
-    setup(ax, across, up, (1, 4096), (1e-8, 1e4), "log", "log")
+    ylim = (1e-8, 1e2) if dtype == "fp32" else (1e-5, 1e4)
+    setup(ax, across, up, (1, frame["ratio"].max()), ylim, "log", "log")
     at = {}
     for method, rows in frame.groupby("method", sort=False):
         colour, marker, label = _METHODS[method]
@@ -92,7 +94,7 @@ def variance_errors(frame, ax):
         curve(ax, method, rows["ratio"], rows["error"], text(*label.split("|")) if "|" in label else label, **style)
         at[method] = rows.iloc[(rows["ratio"] - here).abs().argmin()]
         if method == shown:
-            theory(ax, "bound", rows["ratio"].to_numpy(), rows["bound"].to_numpy(), text("上界", "bound", " "), at=3)
+            theory(ax, "bound", rows["ratio"].to_numpy(), rows["bound"].to_numpy(), text("上界", "bound", " "), at=6)
     one = at[shown]
     ax.axvline(one["ratio"], color=GREY, linewidth=1.2)
     level(ax, "all wrong", 1.0)
@@ -112,19 +114,18 @@ def sizes(frame, ax):
     """
     dtype, eps, stored = (frame[name].iloc[0] for name in ("dtype", "eps", "stored"))
     across, up = ("输入的大小", "size of the input"), ("输出的均方根", "rms of the output")
-    setup(ax, across, up, (1e-8, 1e5), (1e-4, 1e2), "log", "log")
-    curve(ax, dtype, frame["size"], frame["output"], dtype, color=_COLOURS.get(dtype, GREY), markevery=2)
-    theory(ax, "exact", frame["size"].to_numpy(), frame["theory"].to_numpy(), "s / √(s² + ε)", at=eps**0.5 / 30)
-    wrong = ~np.isclose(frame["output"], frame["theory"], rtol=0.05)
+    setup(ax, across, up, (1e-8, 6e4), (1e-4, 1e2), "log", "log")
+    curve(ax, dtype, frame["size"], frame["output"], color=_COLOURS.get(dtype, GREY), markevery=4)
+    at = max(eps**0.5 / 30, 3e-6)
+    theory(ax, "exact", frame["size"].to_numpy(), frame["theory"].to_numpy(), "s / √(s² + ε)", at=at)
+    silent = frame[(frame["output"] == 0) & (frame["size"] > 1)]["size"]
+    lost = frame[~np.isfinite(frame["output"])]["size"]
     known = number(stored) if stored else "0"
-    bad = frame[wrong & (frame["size"] > 1)]
-    top = f"{bad['size'].min():.2g}" if len(bad) else None
-    lost = frame[~np.isfinite(frame["output"])]
-    zh = [f"{dtype}：ε = {number(eps)} 变成 {known}"] + ([f"从 {top} 起输出 0"] if top else [])
-    en = [f"{dtype}: ε = {number(eps)} becomes {known}"] + ([f"output 0 from {top} on"] if top else [])
+    zh, en = [f"{dtype}：ε = {number(eps)} 变成 {known}"], [f"{dtype}: ε = {number(eps)} becomes {known}"]
+    if len(silent):
+        zh, en = [*zh, f"{silent.min():.0f} 起输出 0"], [*en, f"0 from {silent.min():.0f} on"]
     if len(lost):
-        low = f"{lost['size'].max():.1g}"
-        zh, en = [*zh, f"{low} 以下是 nan 或 ∞"], [*en, f"nan or ∞ up to {low}"]
+        zh, en = [*zh, f"{number(lost.max())} 以下 ∞ 或 nan"], [*en, f"∞ or nan up to {number(lost.max())}"]
     finding(ax, "，".join(zh), ", ".join(en))
 
 
@@ -138,17 +139,25 @@ def outliers(frame, axes):
     left, right = axes
     errors, cells = (frame[frame["panel"] == name] for name in ("errors", "cells"))
     here, shown, bits = (errors[name].iloc[0] for name in ("here", "shown", "bits"))
+    bits = int(bits)  # a column of two panels is one of floats
     across, up = ("离群通道是别的几倍", "outlier over the others"), ("其余通道的误差", "error of the others")
     setup(left, across, up, (1, 256), (1e-3, 3), "log", "log")
     looks = {"per_tensor": (VERMILLION, "s"), "per_token": (ORANGE, "^"), "per_channel": (BLUE, "o")}
     looks["fp8"] = (GREEN, "D")
-    names = {"per_tensor": ("整个张量", "tensor"), "per_token": ("每个词元", "token"), "per_channel": ("每个通道", "channel")}
+    names = {
+        "per_tensor": ("整个张量", "tensor"),
+        "per_token": ("每个词元", "token"),
+        "per_channel": ("每个通道", "channel"),
+    }
     for scale, rows in errors.groupby("scale", sort=False):
         colour, marker = looks[scale]
         style = {"color": colour, "marker": marker, "markevery": 1}
         curve(left, scale, rows["outlier"], rows["error"], text(*names.get(scale, (scale, scale))), **style)
         if scale == "per_tensor":
-            theory(left, "exact", rows["outlier"].to_numpy(), rows["theory"].to_numpy())
+            name = text("闭式解", "closed form", " ")
+            theory(
+                left, "exact", rows["outlier"].to_numpy(), rows["theory"].to_numpy(), name, at=32 if bits == 8 else 4
+            )
     left.axvline(here, color=GREY, linewidth=1.2)
     at = errors[(errors["outlier"] == here) & (errors["scale"] == shown)]["error"].iloc[0]
     finding(left, f"int{bits}，{here:g} 倍：误差 {100 * at:.2g}%", f"int{bits}, {here:g}×: off by {100 * at:.2g}%")
@@ -158,7 +167,9 @@ def outliers(frame, axes):
     right.grid(visible=False)
     ordinary = np.delete(picture, 3, axis=1)
     zero, different = 100 * (ordinary == 0).mean(), len(np.unique(ordinary.round(6)))
-    finding(right, f"其余通道：{zero:.0f}% 是 0", f"the others: {zero:.0f}% are 0 ({different} values)")
+    finding(
+        right, f"其余通道：{zero:.0f}% 是 0，共 {different} 种值", f"the others: {zero:.0f}% are 0, {different} values"
+    )
 
 
 def gradient_sizes(frame, ax):
@@ -167,16 +178,21 @@ def gradient_sizes(frame, ax):
     Columns: exponent (of 2), share; lost, over (shares, of fp16); loss_scale, tokens (exponents of 2).
     """
     scale, tokens, lost, over = (frame[name].iloc[0] for name in ("loss_scale", "tokens", "lost", "over"))
-    setup(ax, ("log₂ |梯度|", "log₂ |gradient|"), ("占比", "share"), (-50, 24), (0, 0.16))
+    setup(ax, ("log₂ |梯度|", "log₂ |gradient|"), ("占比", "share"), (-50, 24), (0, 0.32))
     ax.bar(frame["exponent"], frame["share"], 0.9, align="edge", color=BLUE, alpha=0.75)
     for low, high, colour in ((-50, -25, VERMILLION), (16, 24, VERMILLION), (-25, -14, ORANGE)):
         ax.axvspan(low, high, color=colour, alpha=0.13, linewidth=0)
-    for name, x, zh, en in (("zero", -37.5, "变成 0", "become 0"), ("over", 20, "∞", "∞"), ("few", -19.5, "次正规数", "subnormal")):
-        note(ax, name, x, 0.145, text(zh, en), GREY, ha="center", va="center")
+    for name, x, zh, en in (
+        ("zero", -37.5, "变成 0", "become 0"),
+        ("over", 20, "∞", "∞"),
+        ("few", -19.5, "次正规数", "subnormal"),
+    ):
+        note(ax, name, x, 0.29, text(zh, en), GREY, ha="center", va="center")
+    tokens, scale = (str(power).translate(_RAISED) for power in (tokens, scale))
     finding(
         ax,
-        f"2^{tokens} 个词元，损失乘以 2^{scale}：{100 * lost:.2g}% 变成 0，{100 * over:.2g}% 溢出",
-        f"2^{tokens} tokens, loss × 2^{scale}: {100 * lost:.2g}% become 0, {100 * over:.2g}% overflow",
+        f"2{tokens} 个词元，损失乘以 2{scale}：{100 * lost:.2g}% 变成 0，{100 * over:.2g}% 溢出",
+        f"2{tokens} tokens, loss × 2{scale}: {100 * lost:.2g}% become 0, {100 * over:.2g}% overflow",
     )
 
 
@@ -198,4 +214,9 @@ def decay(frame, ax):
             now = rows.iloc[(rows["step"] - here).abs().argmin()]["size"]
     level(ax, "limit", limit, text("再小，平方在 fp16 里就是 0", "below, its square is 0 in fp16", " "), below=True)
     ax.axvline(here, color=GREY, linewidth=1.2)
-    finding(ax, f"第 {here} 步，{shown!r} 的均方根 {number(now)}", f"step {here}: {shown!r} has rms {number(now)}")
+    square = number(float(np.float16(now**2)))
+    finding(
+        ax,
+        f"第 {here} 步，{shown!r} 的均方根 {number(now)}，平方在 fp16 里是 {square}",
+        f"Step {here}: {shown!r} has rms {number(now)}, its square in fp16 is {square}",
+    )

@@ -14,7 +14,7 @@ from ..learning_rates import loss_difference
 from ..small_transformers import small_transformer
 from .formats import quantise, unit, welford
 
-# Statistics in half precision ----------------------------------------------------------------------------------------------
+# Statistics in half precision -----------------------------------------------------------------------------------------
 
 
 def throughout(x):
@@ -57,14 +57,18 @@ def _errors(norms, dtypes, kinds=KINDS):
         for short, dtype in dtypes.items():
             for kind in kinds:
                 for seed in range(3):
-                    found.append((f"{name}_{short}_{kind}", seed, error_in_roundings(norm, rows(dtype, *KINDS[kind], seed))))
+                    found.append(
+                        (f"{name}_{short}_{kind}", seed, error_in_roundings(norm, rows(dtype, *KINDS[kind], seed)))
+                    )
     return pd.DataFrame(found, columns=["setting", "seed", "value"])
 
 
 def half_precision_errors():
-    """Error of LayerNorm with statistics throughout half precision, and by Welford in fp16; in roundings of the output."""
+    """Error of LayerNorm throughout half precision, and by Welford in fp16; in roundings of the output."""
     both = {"fp16": torch.float16, "bf16": torch.bfloat16}
-    return pd.concat([_errors({"throughout": throughout}, both), _errors({"welford": by_welford}, {"fp16": torch.float16})])
+    return pd.concat(
+        [_errors({"throughout": throughout}, both), _errors({"welford": by_welford}, {"fp16": torch.float16})]
+    )
 
 
 def layer_norm_in_fp16():
@@ -72,23 +76,28 @@ def layer_norm_in_fp16():
     return _errors({"torch": torchs, "throughout": throughout}, {"fp16": torch.float16})
 
 
-# Clipping ------------------------------------------------------------------------------------------------------------------
+# Clipping -------------------------------------------------------------------------------------------------------------
 
 
 def clipped_minus_not():
-    """Loss with gradients clipped to norm 1 minus the loss without, each at its best learning rate, and at 0.03; recorded."""
+    """Loss with gradients clipped to norm 1 minus that without, each at its best rate, and at 0.03; recorded."""
     runs, parts = data.recorded("clipping"), []
     for placement, group in runs.groupby("placement", sort=False):
         clipped, free = (group[group["clip"] == clip] for clip in (1.0, 0.0))
         parts.append(loss_difference(placement, clipped, free))
         high = [part[part["learning_rate"] == 3e-2].set_index("seed")["loss"] for part in (clipped, free)]
         difference = high[0] - high[1]
-        frame = {"setting": f"{placement}_high", "seed": difference.index, "value": difference.to_numpy(), "edge": False}
+        frame = {
+            "setting": f"{placement}_high",
+            "seed": difference.index,
+            "value": difference.to_numpy(),
+            "edge": False,
+        }
         parts.append(pd.DataFrame(frame))
     return pd.concat(parts)
 
 
-# Low bits ------------------------------------------------------------------------------------------------------------------
+# Low bits -------------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -137,7 +146,7 @@ def relative_error(tensors, bits, dims=None):
 
 
 def low_bit_errors(bits=8):
-    """Quantisation error of norms' outputs and of residual sums, over that of what the other matrices read; three seeds."""
+    """Quantisation error of norms' outputs and of residual sums over that of what other matrices read; three seeds."""
     found = []
     for seed in range(3):
         model, text = trained(seed)
@@ -152,11 +161,11 @@ def low_bit_errors(bits=8):
     return pd.DataFrame(found, columns=["setting", "seed", "value"])
 
 
-# The run that breaks -------------------------------------------------------------------------------------------------------
+# The run that breaks --------------------------------------------------------------------------------------------------
 
 
 class HalfNorm(nn.Module):
-    """RMSNorm of the last dimension as one might write it for fp16: statistics in fp16, and an ε that fp16 rounds to 0."""
+    """RMSNorm as one might write it for fp16: statistics in fp16, and an ε that fp16 rounds to 0."""
 
     def __init__(self, eps=1e-8):
         super().__init__()

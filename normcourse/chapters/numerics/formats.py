@@ -20,7 +20,7 @@ _BITS = {2: torch.int16, 1: torch.int8}
 
 
 def every_number(dtype):
-    """All positive finite numbers of a floating dtype of 8 or 16 bits, in order, in fp64: its bit patterns from 0 on."""
+    """All positive finite numbers of a floating dtype of 8 or 16 bits, in order, in fp64: its bit patterns."""
     size = torch.finfo(dtype).bits // 8
     patterns = torch.arange(2 ** (8 * size - 1), dtype=torch.int32).to(_BITS[size])
     numbers = patterns.view(dtype).to(torch.float64)
@@ -42,7 +42,7 @@ def quantise(x, bits, dims=None):
     return (x / step).round() * step
 
 
-# Variance over dimension 0, each step rounded to the dtype of x -----------------------------------------------------------
+# Variance over dimension 0, each step rounded to the dtype of x -------------------------------------------------------
 
 
 def running_sum(x):
@@ -94,7 +94,7 @@ METHODS = {
     "in_fp32": in_fp32,
 }
 
-# What their relative error can be at most ----------------------------------------------------------------------------------
+# What their relative error can be at most -----------------------------------------------------------------------------
 
 
 def gamma(k, u):

@@ -16,7 +16,8 @@ def clipping(placement, learning_rate, clip, seed):
     batches = data.batches(ids, 8, 32, seed)
     history = train(model, batches, steps=200, learning_rate=learning_rate, clip=clip or None, progress=False)
     norms = history["gradient_norm"]
-    return {"loss": final_loss(history, 200), "above_one": round((norms > 1).mean(), 3), "largest": round(norms.max(), 2)}
+    shares = {"above_one": round((norms > 1).mean(), 3), "largest": round(norms.max(), 2)}
+    return {"loss": final_loss(history, 200), **shares}
 
 
 RUNS = {
