@@ -19,17 +19,26 @@ def right_absorb(count, mean, squares, chunk):
     return total, mean + (theirs - mean) * more / total, squares + within + between_both
 
 
-def _absorb(zh, en, g, *shape, count=10, mean=0.0, std=1.0, dtype=torch.float16, before=None):
-    chunk = normal(g, *shape, mean=mean, std=std, dtype=dtype)
-    old = normal(g, *shape[:-1], mean=mean if before is None else before, std=std) + std
-    squares = count * std**2 * (0.5 + torch.rand(shape[:-1], generator=g))
-    inputs = {
-        "count": count,
-        "mean": old if count else 0 * old,
-        "squares": squares if count else 0 * squares,
-        "chunk": chunk,
-    }
-    return Case(zh, en, inputs, dtype=(torch.float32,) * 3)
+def _absorb(zh, en, g, *shape, count=10, mean=0.0, std=1.0, dtype=torch.float16, before=None, chunk=None):
+    """A chunk has the values m + a and m − a equally often, and m once more where their number is odd: what half
+    precision does to its mean and squares is no matter of chance (nothing, unless they overflow)."""
+    rows, n = shape[:-1], shape[-1]
+    if chunk is None:
+        centre = mean + torch.randint(-8, 9, rows, generator=g) / 4
+        size = std * 2.0 ** torch.randint(0, 2, rows, generator=g)
+        signs = torch.tensor([1.0, -1.0] * (n // 2) + [0.0] * (n % 2))
+        chunk = (centre[..., None] + size[..., None] * signs).to(dtype)
+    old = normal(g, *rows, mean=mean if before is None else before, std=std) + std
+    squares = count * std**2 * (0.5 + torch.rand(rows, generator=g))
+    first = {"mean": old, "squares": squares} if count else {"mean": 0 * old, "squares": 0 * squares}
+    return Case(zh, en, {"count": count, **first, "chunk": chunk}, dtype=(torch.float32,) * 3)
+
+
+def _between_two(g):
+    """128 numbers in fp16 around 500, where its gap is 1/4, whose mean lies half-way between two of its numbers."""
+    steps = torch.randint(-3, 4, (3, 128), generator=g)
+    more = (64 - steps.sum(-1, keepdim=True)) % 128
+    return (500 + (steps + (torch.arange(128) < more)) / 4).half()
 
 
 def visible_absorb(g):
@@ -37,9 +46,18 @@ def visible_absorb(g):
     yield _absorb("第一块，前面什么也没有", "the first chunk, nothing before", g, 3, 5, count=0, mean=2.0)
     yield _absorb("批 × 序列 × 特征", "batch × sequence × feature", g, 2, 3, 4, before=-3.0)
     yield _absorb("只有一个数的块", "a chunk of one number", g, 3, 1, count=4)
-    yield _absorb("fp16，数值到 300", "fp16, values up to 300", g, 2, 64, mean=100.0, std=80.0)
+    yield _absorb("fp16，数值到 300", "fp16, values up to 300", g, 2, 64, mean=100.0, std=128.0)
     yield _absorb("bf16", "bf16", g, 3, 32, mean=1.0, dtype=torch.bfloat16)
-    yield _absorb("均值是标准差的一千倍", "a mean of a thousand standard deviations", g, 3, 128, mean=500.0, std=0.5)
+    yield _absorb(
+        "均值是标准差的一千倍",
+        "a mean of a thousand standard deviations",
+        g,
+        3,
+        128,
+        mean=500.0,
+        std=0.5,
+        chunk=_between_two(g),
+    )
     yield _absorb("前面已有十万个数", "a hundred thousand numbers before", g, 3, 16, count=100_000)
 
 
@@ -50,9 +68,9 @@ def hidden_absorb(g):
     yield _absorb("", "three dimensions", g, 2, 3, d, count=n, mean=1.0, before=5.0)
     yield _absorb("", "one row", g, d, count=n)
     yield _absorb("", "one number", g, 4, 1, count=n)
-    yield _absorb("", "large numbers in fp16", g, 2, 48, count=n, mean=-150.0, std=100.0)
+    yield _absorb("", "large numbers in fp16", g, 2, 48, count=n, mean=-150.0, std=128.0)
     yield _absorb("", "bf16", g, 2, 24, count=n, mean=2.0, dtype=torch.bfloat16)
-    yield _absorb("", "large mean", g, 3, 128, count=n, mean=500.0, std=0.5)
+    yield _absorb("", "large mean", g, 3, 128, count=n, mean=500.0, std=0.5, chunk=_between_two(g))
     yield _absorb("", "large count", g, 3, 16, count=90_000 + n)
 
 
@@ -89,7 +107,7 @@ def visible_log_rms(g):
     yield _log_rms("fp64，数值到 10²⁰⁰", "fp64, values up to 10²⁰⁰", g, 3, 5, std=1e200, dtype=torch.float64)
     yield _log_rms("有一行全是 0", "one row all zero", g, 3, 4, zero=True)
     yield Case("各行大小悬殊", "rows of very different sizes", {"x": _far_apart(g, 4)})
-    yield _log_rms("梯度", "gradients", g, 3, 5, std=2.0, dtype=torch.float64, gradients=True)
+    yield _log_rms("梯度", "gradients", g, 3, 5, std=2.0, gradients=True)
 
 
 def hidden_log_rms(g):
@@ -103,7 +121,7 @@ def hidden_log_rms(g):
     yield _log_rms("", "fp64", g, rows, d, std=1e-200, dtype=torch.float64)
     yield _log_rms("", "a row of zeros", g, rows, d, zero=True)
     yield Case("", "rows of different sizes", {"x": _far_apart(g, d)})
-    yield _log_rms("", "gradients", g, rows, d, std=3.0, dtype=torch.float64, gradients=True)
+    yield _log_rms("", "gradients", g, rows, d, std=3.0, gradients=True)
 
 
 # quantise_channels ----------------------------------------------------------------------------------------------------

@@ -230,7 +230,7 @@ def test_a_planted_outlier_leaves_the_function_as_it_is():
 def test_the_run_breaks_at_a_character_that_decay_has_shrunk_below_what_fp16_can_square(chapter, seed):
     model, batch, history = chapter["train"](HalfNorm(), seed=seed, steps=500)
     assert math.isnan(history["loss"].iloc[-1]) and history["loss"].iloc[:-1].map(math.isfinite).all()
-    assert history["gradient"].iloc[50:-1].max() < 5  # no explosion before
+    assert history["gradient"].iloc[-21:-1].max() < 5  # no explosion before
     name, given, output = chapter["first_not_finite"](model, batch)
     assert name == "1" and given.isfinite().all()
     broken = ~output.isfinite().all(-1)
@@ -274,7 +274,7 @@ def test_the_recorded_clipping_is_whole_and_clipping_above_all_norms_changes_not
     assert (first.round(6) == 1).mean() > 0.5
 
 
-@pytest.mark.parametrize(("loss_scale", "tokens"), [(0, 8), (0, 24), (16, 20), (40, 8)])
+@pytest.mark.parametrize(("loss_scale", "tokens"), [(0, 8), (0, 24), (16, 20), (16, 8)])
 def test_loss_scaling_moves_the_distribution_and_loses_what_fp16_cannot_hold(chapter, loss_scale, tokens):
     gradient = torch.randn(5000, generator=torch.Generator().manual_seed(0), **DOUBLE)
     chapter["per_token"] = gradient
