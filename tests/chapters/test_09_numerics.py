@@ -234,7 +234,7 @@ def test_the_run_breaks_at_a_character_that_decay_has_shrunk_below_what_fp16_can
     name, given, output = chapter["first_not_finite"](model, batch)
     assert name == "1" and given.isfinite().all()
     broken = ~output.isfinite().all(-1)
-    assert (given[broken].half().square() == 0).all(-1).any() and given[broken].abs().max() < 2**-11
+    assert (given[broken].half().square().mean(-1) == 0).all() and given[broken].abs().max() < 2**-10
     for i in batch[broken].unique().tolist():
         seen = [step for step, found in zip(history["step"], history["seen"].iloc[:-1]) if i in found.tolist()]
         sizes = torch.stack([*history["size"]])[:, i]
