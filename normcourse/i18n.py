@@ -120,6 +120,12 @@ WORDS = {
     "scale": ("整层的尺度", "scale of the layer"),
     "rows": ("行数", "rows"),
     "update": ("每层加上的数", "added per layer"),
+    "longest": ("第四句的长度", "length of the fourth"),
+    "length": ("句子长度 T", "length T"),
+    "batch_size": ("批量 B", "batch size B"),
+    "by_length": ("按长度分批", "batched by length"),
+    "upper_case": ("全部大写", "all capitals"),
+    "way": ("交换两维用", "exchanged by"),
 }
 TERMS = ChainMap(WORDS, PLACEMENTS.each("title"), NORMS.each("title"))
 
