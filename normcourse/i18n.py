@@ -126,6 +126,7 @@ WORDS = {
     "by_length": ("按长度分批", "batched by length"),
     "upper_case": ("全部大写", "all capitals"),
     "way": ("交换两维用", "exchanged by"),
+    "trained_in": ("训练的批量", "trained in batches of"),
 }
 TERMS = ChainMap(WORDS, PLACEMENTS.each("title"), NORMS.each("title"))
 

@@ -25,7 +25,7 @@ from ..curves import LOSS, recorded
 
 
 def company(frame, axes):
-    """Sentences as rows of characters, coloured by what a norm makes of one feature, one panel per norm; padding hatched.
+    """Sentences as rows of characters, coloured by what a norm makes of one feature, a panel per norm; padding hatched.
 
     Columns: norm, sentence, position, character, real, value, change (of the first sentence, beside an unpadded batch).
     """
@@ -165,8 +165,10 @@ def train_and_eval(frame, ax):
 
 
 def norm_quality(frame, ax):
-    """Recorded held-out losses against the learning rate, with every seed as a point. Columns: kind, learning_rate,
-    seed, value, date."""
+    """Recorded held-out losses against the learning rate: mean and range of the seeds per kind.
+
+    Columns: kind, learning_rate, seed, value, date.
+    """
     rate, loss = ("学习率", "learning rate"), ("验证损失（nat）", "held-out loss (nats)")
     setup(ax, rate, loss, (2.2e-4, 4.5e-2), (2.0, 4.5), "linear", "log")
     best = {}
@@ -178,7 +180,7 @@ def norm_quality(frame, ax):
         curve(ax, kind, by_rate.mean().index, by_rate.mean(), label, **style, markevery=1)
         best[kind] = by_rate.mean().min()
     note(ax, "recorded", 2.4e-4, 4.4, f"{recorded()} {frame['date'].iloc[0]}", GREY, va="top")
-    gap = best["held_out_loss"] - best["layer_norm"]
+    gap = best["batch_norm"] - best["layer_norm"]
     zh = f"各取最好的学习率：批归一化比层归一化{'高' if gap > 0 else '低'} {abs(gap):.2f} nat"
     en = f"Each at its best rate, BatchNorm is {abs(gap):.2f} nats {'above' if gap > 0 else 'below'} LayerNorm"
     finding(ax, zh, en)
@@ -186,6 +188,6 @@ def norm_quality(frame, ax):
 
 _KINDS = {
     "layer_norm": ("layer_norm", {"color": BLUE, "marker": "o"}),
-    "held_out_loss": (("批归一化，滑动平均", "BatchNorm, running"), {"color": PURPLE, "marker": "s"}),
-    "alone_loss": (("批归一化，单独一段", "BatchNorm, alone"), {"color": STYLES["batch_norm"].colour, "marker": "D"}),
+    "batch_norm": (("批归一化，滑动平均", "BatchNorm, running"), {"color": PURPLE, "marker": "s"}),
+    "alone": (("批归一化，单独一段", "BatchNorm, alone"), {"color": STYLES["batch_norm"].colour, "marker": "D"}),
 }

@@ -85,16 +85,12 @@ def change_by_company(companions=31, seeds=5):
 
 
 def batch_norm_minus_layer_norm():
-    """Held-out loss with BatchNorm minus that with LayerNorm, seed by seed, each at its best learning rate; recorded.
-    BatchNorm in evaluation, with running averages, and with the statistics of a single excerpt."""
-    ours = data.recorded("batch_norm_quality")
-    quality = data.recorded("norm_quality")
-    other = quality[(quality["placement"] == "pre_norm") & (quality["norm"] == "layer_norm")]
-    other = other[other["seed"].isin(ours["seed"])]
+    """Held-out loss with BatchNorm, in evaluation, minus that with LayerNorm, seed by seed, each at its best learning
+    rate, per batch size in training; recorded."""
     parts = []
-    for setting in ("held_out_loss", "alone_loss"):
-        one = ours.drop(columns="held_out_loss").assign(held_out_loss=ours[setting])
-        parts.append(loss_difference(setting, one, other, "held_out_loss"))
+    for batch_size, runs in data.recorded("batch_norm_quality").groupby("batch_size"):
+        one, other = (runs[runs["norm"] == norm] for norm in ("batch_norm", "layer_norm"))
+        parts.append(loss_difference(f"batches_of_{batch_size}", one, other, "held_out_loss"))
     return pd.concat(parts)
 
 
