@@ -15,7 +15,10 @@
     check      the exercises' checks
     grade      the judge, for instructors: python -m normcourse.grade
     i18n       two languages
+    headers    those of tables, in Chinese too
     record     the runs too long for a notebook
+    progress   what a learner has done, kept in one file on this machine
+    predict    questions to guess, and the measured answer beside the guess
     lab        the notebooks in a folder of the learner's, open in JupyterLab
 
 They load on first use, so that `import normcourse` adds next to nothing to `import torch`.
@@ -32,11 +35,14 @@ __all__ = [
     "explore",
     "fused",
     "grade",
+    "headers",
     "i18n",
     "lab",
     "measure",
     "models",
     "norms",
+    "predict",
+    "progress",
     "record",
     "registry",
     "residual",

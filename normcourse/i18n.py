@@ -1,9 +1,12 @@
 """Two languages: the switch, the glossary, and text that follows the switch."""
 
 import os
+import re
+import sys
 import weakref
 from collections import ChainMap
 
+from .headers import HEADERS
 from .norms import NORMS
 from .residual import PLACEMENTS
 
@@ -14,6 +17,7 @@ GLOSSARY = {
     "activation": "激活值",
     "activation function": "激活函数",
     "batch normalisation": "批归一化",
+    "cell": "单元格",
     "closed form": "闭式解",
     "degradation": "退化",
     "exploding gradient": "梯度爆炸",
@@ -31,9 +35,15 @@ GLOSSARY = {
     "mean-field theory": "平均场理论",
     "Post-Norm": "后置归一化",
     "Pre-Norm": "前置归一化",
+    "orthogonal": "正交",
+    "precomputed": "预先跑好",
+    "Peri-Norm": "双侧归一化",
+    "Res-Post-Norm": "残差后归一化",
     "residual branch": "残差分支",
     "residual connection": "残差连接",
+    "residual stream": "残差流",
     "root mean square": "均方根",
+    "Scaled Pre-Norm": "缩放前置归一化",
     "scale γ": "缩放 γ",
     "shift β": "平移 β",
     "singular value": "奇异值",
@@ -44,6 +54,7 @@ GLOSSARY = {
     "variance": "方差",
     "warm-up": "预热",
     "weight": "权重",
+    "weight norm": "权重范数",
 }
 
 # What controls and their values are called: name in code -> (中文, English); `TERMS` adds the wirings and norms.
@@ -70,6 +81,8 @@ WORDS = {
     "tanh": ("tanh", "tanh"),
     "gelu": ("GELU", "GELU"),
     "angle": ("夹角", "angle"),
+    "back": ("往回走几层", "layers back"),
+    "cut": ("切断第几层", "layer cut"),
     "axis": ("纵轴", "y axis"),
     "azimuth": ("方位角", "azimuth"),
     "batch": ("样本", "sample"),
@@ -116,7 +129,7 @@ WORDS = {
     "equal_pairs": ("每对相同", "equal within pairs"),
     "all_different": ("各不相同", "all different"),
     "measure": ("量什么", "measure"),
-    "shift": ("单元的均值", "means of the units"),
+    "shift": ("各特征的均值", "means of the features"),
     "scale": ("整层的尺度", "scale of the layer"),
     "rows": ("行数", "rows"),
     "update": ("每层加上的数", "added per layer"),
@@ -172,6 +185,7 @@ def term(name, between=" "):
 _HIDE = """<style>
 .jp-Notebook:has(.nc-{on}) .jp-RenderedMarkdown [lang={off}] {{ display: none }}
 .jp-Notebook:has(.nc-{on}) .nc-card [lang={off}]:not(:only-child) {{ display: none }}
+.jp-Notebook:has(.nc-{on}) .dataframe [lang={off}] {{ display: none }}
 .jp-Notebook:has(.nc-{on}) .jp-RenderedMarkdown [lang={on}] {{ max-width: 52em }}
 </style>"""
 _SIDE_BY_SIDE = """<style>
@@ -225,14 +239,38 @@ class LanguageSwitch:
 
 def language_switch(code=None):
     """The buttons 中文 / English / 并排 Side by side. In JupyterLab they hide the other language's prose in this
-    notebook or lay both out in two columns; the labels of all explorers follow everywhere.
+    notebook or lay both out in two columns; the labels of all explorers follow everywhere. From here on the headers of
+    DataFrames have their Chinese names beside them.
 
     Args: code: the language to begin with: "zh", "en" or "both"; by default the one in force, which at first is
         the environment variable NORMCOURSE_LANGUAGE, or else "both".
     """
     if code is not None:
         set_language(code)
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None:
+        for module in ("pandas.core.frame", "pandas"):  # where a DataFrame says it is from, before pandas 3 and since
+            shell.display_formatter.formatters["text/html"].for_type_by_name(module, "DataFrame", table)
     return LanguageSwitch()
+
+
+def header(name):
+    """What a table's header is called in Chinese, None where it has no other name."""
+    zh = HEADERS.get(name) or TERMS.get(name, (None,))[0]
+    return None if zh == name else zh
+
+
+def table(frame):
+    """A DataFrame as HTML, its headers in Chinese too; the names in code stay, they are what one types."""
+    page = frame._repr_html_()
+    if page is None or language() == "en":
+        return page
+
+    def both(found):
+        zh = header(found[2])
+        return f'{found[1]}{found[2]}<span lang="zh"><br>{zh}</span>{found[3]}' if zh else found[0]
+
+    return re.sub(r"(<th[^>]*>)([^<]+)(</th>)", both, page)
 
 
 def widget_bundle(widget, alt, png=None):

@@ -7,12 +7,12 @@ import signal
 from pathlib import Path, PurePath
 
 from . import __version__
+from .progress import FILE, RECEIPT, VARIABLE
 
 INSTALLED = Path(__file__).parent / "course"  # in a wheel; in a checkout they lie beside the package
 COURSE = INSTALLED if INSTALLED.is_dir() else Path(__file__).parents[1]
 HANDED_OUT = ("notebooks/*.ipynb", "exercises/*/*.ipynb", "exercises/*/*.png")
 FIRST = PurePath("notebooks", "00_start_here.ipynb")
-RECEIPT = ".normcourse.json"  # in the learner's folder: {"files": {name: sha256 of what was put there}}
 
 
 class CannotOpen(Exception):
@@ -104,6 +104,7 @@ def open_lab(folder, options=()):
     for name, kind in written.items():
         if kind == "beside":
             print(f"你的改动保留着，新版本放在旁边 · your changes are kept, the new version lies beside them: {name}")
+    os.environ.setdefault(VARIABLE, str(Path(folder).absolute() / FILE))  # in a checkout, too: kernels inherit it
     print(f"课程在 · the course is in {Path(folder).absolute()}    Ctrl-C 结束 · ends it", flush=True)
     server = LabApp.initialize_server(argv=arguments(folder, options))
     signal.signal(signal.SIGINT, lambda *_: server.stop(from_signal=True))  # at once, and not only in a terminal

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 from torch import nn
 
-# Okabe & Ito (2008), safe for colour-blind readers; their black is theory's, their yellow too pale for a line.
+# Okabe & Ito (2008), safe for colour-blind readers; their black is theory's, their yellow too pale for a line. Below
+# them what is farthest from all others for normal, deuteranopic, protanopic and tritanopic eyes at once.
 BLUE, SKY, GREEN, ORANGE, VERMILLION, PURPLE, GREY = (
     "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#888888",
 )  # fmt: skip
+VIOLET, BROWN, MINT, SLATE, SAND = "#A100F2", "#8C5438", "#8CD098", "#596B7A", "#CDBB5E"
 
 
 class Look(NamedTuple):

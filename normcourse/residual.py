@@ -9,7 +9,22 @@ import torch.nn.functional as F
 from torch import nn
 
 from .norms import NORMS, LayerNorm
-from .registry import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILLION, Look, Registry
+from .registry import (
+    BLUE,
+    BROWN,
+    GREEN,
+    GREY,
+    MINT,
+    ORANGE,
+    PURPLE,
+    SAND,
+    SKY,
+    SLATE,
+    VERMILLION,
+    VIOLET,
+    Look,
+    Registry,
+)
 
 PLACEMENTS = Registry("placement")
 
@@ -165,7 +180,7 @@ class ResPostNorm(Placement):
 class PeriNorm(Placement):
     """A norm on both sides of the branch, as in Gemma 2. Kim et al., "Peri-LN" (2025), section 3."""
 
-    name, title, look = "peri_norm", ("双侧归一化", "Peri-Norm"), Look(SKY, "X")
+    name, title, look = "peri_norm", ("双侧归一化", "Peri-Norm"), Look(VIOLET, "X")
     formula = "x + norm(f(norm(x)))"
     final_norm = True
     additive = True
@@ -187,7 +202,7 @@ class DeepNorm(Placement):
     Wang et al., "DeepNet: Scaling Transformers to 1,000 Layers" (2022), figure 2 (encoder-only or decoder-only).
     """
 
-    name, title, look = "deep_norm", ("DeepNorm", "DeepNorm"), Look(ORANGE, "p", "--")
+    name, title, look = "deep_norm", ("DeepNorm", "DeepNorm"), Look(BROWN, "p", "--")
     formula = "norm(α·x + f(x))"
     reads_normalised = True
 
@@ -212,7 +227,7 @@ class DeepNorm(Placement):
 class ReZero(Placement):
     """One learned number per branch, starting at 0. Bachlechner et al., "ReZero is All You Need" (2020)."""
 
-    name, title, look = "rezero", ("ReZero", "ReZero"), Look(GREEN, "<", "--")
+    name, title, look = "rezero", ("ReZero", "ReZero"), Look(MINT, "<", "--")
     formula = "x + α·f(x)"
     uses_norm = False
     additive = True
@@ -232,7 +247,7 @@ class LayerScale(Placement):
     Touvron et al., "Going Deeper with Image Transformers" (2021), equation 4 and section 2.
     """
 
-    name, title, look = "layer_scale", ("LayerScale", "LayerScale"), Look(PURPLE, ">", "--")
+    name, title, look = "layer_scale", ("LayerScale", "LayerScale"), Look(SAND, ">", "--")
     formula = "x + λ ⊙ f(norm(x))"
     final_norm = True
     additive = True
@@ -258,7 +273,7 @@ class ScaledPreNorm(Placement):
     Sun et al., "The Curse of Depth in Large Language Models" (2025): LayerNorm Scaling.
     """
 
-    name, title, look = "scaled_pre_norm", ("前置归一化/√l", "Pre-Norm/√l"), Look(BLUE, "h", "--")
+    name, title, look = "scaled_pre_norm", ("缩放前置归一化", "Scaled Pre-Norm"), Look(SLATE, "h", "--")
     formula = "x + f(norm(x)/√l)"
     final_norm = True
     additive = True

@@ -18,7 +18,8 @@ def lab(tmp_path_factory):
     for notebook in NOTEBOOKS.glob("*.ipynb"):
         shutil.copy(notebook, folder)
     shutil.copytree(EXERCISES, folder / "exercises")
-    write_error_notebook(folder / "error.ipynb")
+    write_notebook(folder / "error.ipynb", EXPLORER)
+    write_notebook(folder / "busy.ipynb", EXPLORER, ARRIVED, "import time; time.sleep(3600)")
     with jupyterlab(folder) as address:
         yield address
 
@@ -31,7 +32,13 @@ def visible(page, lang):
     )
 
 
-@pytest.mark.parametrize(("name", "source"), lessons(), ids=lambda part: part if isinstance(part, str) else "")
+LESSONS = [  # one in full each time, all of them before a release
+    pytest.param(name, source, id=name, marks=[] if name.startswith("01") else pytest.mark.long)
+    for name, source in lessons()
+]
+
+
+@pytest.mark.parametrize(("name", "source"), LESSONS)
 def test_notebook_in_jupyterlab(name, source, lab, artefacts):
     with chromium() as page:
         problems = []
@@ -92,11 +99,11 @@ def wait_until(page, condition, milliseconds=8000):
     return condition()
 
 
-def write_error_notebook(path):
-    code = """
+EXPLORER = """
 import pandas as pd
-from normcourse import canvas
+from normcourse import canvas, explore as module
 from normcourse.explore import explore
+module.AXIS_SECONDS = 1e6  # all of it, however slow the machine
 def experiment(depth=3):
     if depth == 4:
         raise ValueError("depth 4 is not to be had")
@@ -104,10 +111,55 @@ def experiment(depth=3):
 def draw(frame, ax):
     canvas.setup(ax, ("x", "x"), ("y", "y"), (0, 1), (0, 10))
     canvas.curve(ax, "y", [0, 1], [frame["y"][0]] * 2)
-explore(experiment, draw, depth=(1, 9))
+explorer = explore(experiment, draw, depth=(1, 9))
+explorer
 """
+ARRIVED = """
+print("arrived:", len({*explorer._reel.stack.children} - {explorer._reel.empty}))
+"""
+
+
+def write_notebook(path, *cells):
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata=kernel), path)
+    cells = [nbformat.v4.new_code_cell(code) for code in cells]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), path)
+
+
+def test_a_position_sent_ahead_is_shown_while_the_kernel_is_busy(lab, artefacts):
+    with chromium() as page:
+        opened = Notebook(page, lab, "busy.ipynb")
+        opened.run(0)
+        explorer = opened.explorers().first
+        explorer.locator("img").first.wait_for()
+
+        def arrived():
+            opened.run(1)
+            page.wait_for_timeout(500)
+            return "arrived: 8" in opened.output(1)  # all but depth 4
+
+        assert wait_until(page, arrived, 60_000), opened.output(1)
+        opened.run(2, wait=False)
+        page.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status === 'busy'")
+        page.evaluate(
+            """() => { window.heights = new Set(); const watch = () => {
+                const box = document.querySelector('.nc-explorer'), below = box.querySelector('img');
+                heights.add(box.getBoundingClientRect().height + (below.complete ? '' : ' blank'));
+                requestAnimationFrame(watch) }; watch() }"""
+        )
+        explorer.locator(".noUi-handle").first.focus()
+        pictures = [pixels(explorer)]
+        for key in ["ArrowLeft"] * 2 + ["ArrowRight"] * 2:  # depth 2, 1, 2, 3
+            page.keyboard.press(key)
+            assert wait_until(page, lambda: pixels(explorer) != pictures[-1]), "no step while the kernel was busy"
+            pictures.append(pixels(explorer))
+        assert len(set(pictures)) == 3 and pictures[3:] == [pictures[1], pictures[0]]
+        assert len(page.evaluate("[...heights]")) == 1, "the page moves, or is blank, between two pictures"
+        assert page.evaluate("document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status") == "busy"
+        page.set_viewport_size({"width": 500, "height": 800})
+        page.wait_for_timeout(500)
+        below, above = (explorer.locator("img").nth(i).bounding_box() for i in (0, 1))
+        assert below == pytest.approx(above, abs=0.5) and below["width"] < 500
+        opened.screenshot(artefacts / "busy.png")
 
 
 def test_an_error_in_an_experiment_is_readable_in_the_explorer(lab, artefacts):

@@ -19,11 +19,13 @@ import pytest
 import torch
 from nbgrader.api import Gradebook
 
-from normcourse.check import Case, check, diagnose, explain, recorded, tasks
+from normcourse.check import Case, check, diagnose, explain, no_triton, once_written, recorded, tasks
 from normcourse.check.case import Answer
 from normcourse.check.comparison import compare, same_answer
+from normcourse.check.errors import explained
 from normcourse.check.runner import answer, right_answer
 from normcourse.grade.hidden import earned, load, load_each, score
+from normcourse.i18n import set_language
 from tools import build_student
 from tools.build_exercises import EXERCISES, SOLUTIONS, exercises, record, release, solution
 
@@ -251,7 +253,7 @@ def test_the_exercises_are_what_nbgrader_makes_of_the_solutions(tmp_path):
 
 # Lines that say nothing: what is returned by name, imports, a bare condition or loop, brackets.
 TRIVIAL = re.compile(
-    r"""(return|if|for|with|while|else|try)\b[\w ,.()="]*:?|(import|from) .*|[@\w., =]+\(?|</?div.*|\W*"""
+    r"""(return|if|for|with|while|else|try)\b[\w ,.()="]*:?|(import|from) .*|\w+ = \[\]|[@\w., =]+\(?|</?div.*|\W*"""
 )
 
 
@@ -475,3 +477,136 @@ def test_a_step_in_fp32_is_suspected_where_only_late_digits_differ():
 
     with_rules_off = replace(tasks()["layer_norm_backward"], without=(), closed=())
     assert "one step seems to be in fp32" in diagnose(with_rules_off, narrow)[0][1]
+
+
+def test_a_task_that_passes_is_remembered_and_what_decides_is_said(monkeypatch):
+    kept = []
+    monkeypatch.setattr("normcourse.progress.record", lambda *what: kept.append(what))
+    said = repr(check("layer_norm", written(SOLUTIONS, "03_layer_normalisation")["layer_norm"]))
+    assert "评分另用隐藏的" in said and "hidden ones are graded" in said
+    assert kept == [("passed", "layer_norm", "yes")]
+    assert "hidden" not in repr(check("layer_norm", lambda x, *_: x)) and len(kept) == 1
+
+
+def test_what_check_showed_follows_the_language_until_the_task_is_checked_again(monkeypatch):
+    shown = {}
+
+    class Handle:
+        def __init__(self, bundle):
+            shown[self] = bundle
+
+        def update(self, bundle, raw):
+            shown[self] = bundle
+
+    monkeypatch.setattr("IPython.display.display", lambda bundle, raw, display_id: Handle(bundle))
+    try:
+        for _ in range(2):
+            check("layer_norm", lambda x, *_: x)._ipython_display_()
+        first, second = shown
+        set_language("en")
+        assert "种情形" in shown[first]["text/html"]  # its output is gone
+        assert "cases pass" in shown[second]["text/html"] and "种情形" not in shown[second]["text/html"]
+    finally:
+        set_language("both")
+
+
+ONES = torch.ones(2, 3)
+RAISES = [  # what torch and Python say here and now, and what it means
+    (lambda: torch.ones(4, 3) - torch.ones(4, 3).mean(-1), "keepdim=True"),
+    (lambda: ONES @ ONES, "3 columns on the left, 2 rows on the right"),
+    (lambda: ONES @ torch.ones(2), "transpose"),
+    (lambda: torch.bmm(ONES[None], ONES[None]), "transpose"),
+    (lambda: ONES @ ONES.T.double(), "differ in dtype"),
+    (lambda: ONES.T.half() @ ONES, "differ in dtype"),
+    (lambda: torch.bmm(ONES[None], ONES.T[None].double()), "differ in dtype"),
+    (lambda: torch.ones(2, dtype=torch.int64).add_(0.5), "in-place operation"),
+    (lambda: torch.autograd.grad(ONES.sum(), ONES), "no graph"),
+    (lambda: ONES.sum().backward(), "no graph"),
+    (lambda: torch.autograd.grad(*(torch.ones(2, requires_grad=True) for _ in "ab"), ONES[:, 0]), "is not used"),
+    (lambda: [y.backward() for y in [ONES.clone().requires_grad_().square().sum()] * 2], "two backward passes"),
+    (lambda: ONES.clone().requires_grad_().square().backward(), "gradient from above"),
+    (lambda: ONES.reshape(4, 2), "6 numbers"),
+    (lambda: ONES.T.view(6), "use reshape"),
+    (lambda: ONES.mean(2), "no such dimension"),
+    (lambda: torch.ones(2, dtype=torch.int64).mean(), ".float()"),
+    (lambda: torch.ones(2, dtype=torch.int64).requires_grad_(), ".float()"),
+    (lambda: 1 if ONES else 0, "torch.where"),
+    (lambda: float(ONES), "several numbers"),
+    (lambda: ONES.item(), "several numbers"),
+    (lambda: ONES.clone().requires_grad_().numpy(), "NumPy cuts the graph"),
+    (lambda: ONES * None, "something is None"),
+    (lambda: None.shape, "something is None"),
+    (lambda: (lambda x: x)(1, 2), "the line with def"),
+    (lambda: (lambda x: x)(x=1, eps=1), "the line with def"),
+    (lambda: ONES + torch.ones(2, 3, device="meta"), "device=x.device"),
+    (lambda: torch.cat([ONES, torch.ones(3)]), "print their shapes"),
+    (lambda: ONES.expand(4, 3), "print their shapes"),
+    (lambda: layernorm(ONES), "layernorm is not defined"),  # noqa: F821
+    (lambda: answer(dict, Case("", "", {}, init=(), state={"w": ONES})).error, "inherit"),
+]
+
+
+@pytest.mark.parametrize(("raises", "meaning"), RAISES, ids=lambda part: part if isinstance(part, str) else "")
+def test_an_error_of_torchs_is_told_as_the_likely_mistake_in_both_languages(raises, meaning):
+    zh, en = explained(answer(raises, Case("", "", {})).error or raises())
+    assert meaning in en and not re.search("[\u4e00-\u9fff]", en)
+    assert re.search("[\u4e00-\u9fff]", zh.partition("出错了")[0]), zh
+
+
+def test_a_fresh_exercise_says_what_is_to_be_written_first_and_other_errors_are_errors():
+    stub = written(EXERCISES, "03_layer_normalisation")["layer_norm"]
+    note = once_written(lambda: [stub(torch.ones(2))])
+    assert "先写好 layer_norm" in repr(note) and "Write layer_norm first" in repr(note)
+    assert once_written(lambda: 3) == 3
+    with pytest.raises(NotImplementedError, match="no kernel"):
+        once_written(lambda: (_ for _ in ()).throw(NotImplementedError("no kernel")))
+    with pytest.raises(RuntimeError):
+        once_written(lambda: ONES.reshape(4, 2))
+    assert "not installed here" in repr(once_written(lambda: no_triton.jit(print)[(3,)](1)))
+
+
+def test_an_essay_asks_equal_work_in_both_languages():
+    """A text of so many words in English has about 1.6 times as many characters in Chinese."""
+    asked = 0
+    for _, source in exercises():
+        text = source.read_text(encoding="utf-8")
+        for zh in re.findall(r"写 (\d+)–(\d+) 字（英文 (\d+)–(\d+) 个词）", text):
+            characters, words = [int(n) for n in zh[:2]], [int(n) for n in zh[2:]]
+            assert f"Write {words[0]} to {words[1]} words (in Chinese, {characters[0]} to {characters[1]} ch" in text
+            assert all(1.4 <= c / w <= 1.8 for c, w in zip(characters, words))
+            asked += 1
+    assert asked == len(ESSAYS)
+
+
+FRESH = """
+import json, linecache, sys
+if sys.argv[2] == "without":
+    sys.modules["triton"] = None
+name = "exercise"
+for number, cell in enumerate(json.load(open(sys.argv[1], encoding="utf-8"))["cells"][1:]):
+    if cell["cell_type"] == "code":
+        code = "".join(cell["source"])
+        file = f"<cell {number}>"
+        linecache.cache[file] = len(code), None, code.splitlines(keepends=True), file  # Triton reads it
+        exec(compile(code, file, "exec"), globals())
+print("ran to the end")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "triton"), [*((name, "with") for name in NOTEBOOKS), ("10_fused_kernels", "without")], ids=str
+)
+def test_a_fresh_exercise_runs_from_top_to_bottom_without_an_error(name, triton):
+    command = [sys.executable, "-c", FRESH, str(EXERCISES / name / f"{name}.ipynb"), triton]
+    run = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"})
+    assert run.returncode == 0 and run.stdout.endswith("ran to the end\n"), run.stderr[-2000:]
+
+
+def test_expected_figures_are_seen_without_unfolding_and_plots_are_made_in_the_package():
+    for _, source in exercises():
+        text = source.read_text(encoding="utf-8")
+        figures = len(re.findall(r"\bexpected\]", text))
+        for heading in ("**应该看到的图：**", "**The figure you should see:**"):
+            assert text.count(f"{heading}\n\n![") == figures
+        assert not re.search(r"\bcanvas\b|<summary>(应该看到的图|The figure)", text)

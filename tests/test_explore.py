@@ -49,10 +49,19 @@ def draw(frame, ax):
 
 
 @pytest.fixture(autouse=True)
-def both_languages():
+def as_at_the_start():
     i18n.set_language("both")
     yield
     i18n.set_language("both")
+    for explorer in [*studio.plans]:  # or the threads would go on drawing ahead, beside the next test
+        explorer.close()
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    """All along the axis is drawn ahead, however slow and busy the machine."""
+    monkeypatch.setattr(module, "AHEAD_SECONDS", 1e6)
+    monkeypatch.setattr(module, "AXIS_SECONDS", 1e6)
 
 
 def wait_for(condition, seconds=100):
@@ -109,8 +118,7 @@ def test_moving_a_slider_shows_the_picture_of_that_position():
     assert np.array_equal(picture(explorer.image.value), picture(expected))
 
 
-def test_neighbours_are_drawn_ahead_and_then_only_sent(monkeypatch):
-    monkeypatch.setattr(module, "AHEAD_SECONDS", 1e6)  # all of them, however slow the machine
+def test_neighbours_are_drawn_ahead_and_then_only_sent(monkeypatch, unhurried):
     calls = []
 
     def counted(depth=5):
@@ -118,8 +126,8 @@ def test_neighbours_are_drawn_ahead_and_then_only_sent(monkeypatch):
         return experiment(depth)
 
     explorer = explore(counted, draw, depth=(1, 20))
-    wait_for(lambda: {explorer._key((4 + step,)) for step in module.AHEAD} <= set(explorer._cache))
-    assert sorted(calls) == sorted([5, *(5 + step for step in module.AHEAD)])
+    wait_for(lambda: len(explorer._cache) == 20)
+    assert calls[:9] == [5, *(5 + step for step in module.AHEAD)] and sorted(calls) == [*range(1, 21)]
     monkeypatch.setattr(explorer, "_frame", None)  # nothing is left to draw
     explorer.controls["depth"].widget.value = 7  # position 6
     assert explorer.image.value == explorer._cache[explorer._key((6,))]  # at once, in the callback itself
@@ -448,7 +456,7 @@ def test_labels_at_line_ends_do_not_cover_each_other():
 
 def test_numbers_read_as_one_would_write_them():
     numbers = [0.00042, 1.0, 12.34, 0, 3.1e15, 2.04e-21, -0.5, float("inf"), float("nan"), 9.97e-5]
-    expected = ["0.00042", "1.0", "12", "0", "3.1×10¹⁵", "2.0×10⁻²¹", "-0.50", "∞", "nan", "1.0×10⁻⁴"]
+    expected = ["0.00042", "1.0", "12", "0", "3.1×10¹⁵", "2.0×10⁻²¹", "−0.50", "∞", "nan", "1.0×10⁻⁴"]
     assert [canvas.number(n) for n in numbers] == expected
 
 
@@ -533,6 +541,149 @@ def test_parameters_may_be_called_as_the_arguments_of_explore():
     assert set(explorer.controls) == set(names) and tuple(explorer.figure.get_size_inches()) == (7.6, 4.2)
     assert explorer.render(**dict.fromkeys(names, 4)) != explorer.image.value
     assert tuple(explore(experiment, draw, size=(5, 3), depth=(1, 9)).figure.get_size_inches()) == (5, 3)
+
+
+# --- the pictures in the browser --------------------------------------------------------------------------------------
+
+
+def in_browser(explorer, number):
+    """The picture on top where the linked control has this number: as the browser's `Stack` finds it."""
+    child = explorer._reel.stack.children[number]
+    return child.value if isinstance(child, ipywidgets.Image) else None
+
+
+def arrived(explorer):
+    """How many pictures the browser finds."""
+    return len({*explorer._reel.stack.children} - {explorer._reel.empty})
+
+
+def linked(explorer):
+    widget, trait = explorer._reel.link.source
+    assert explorer._reel.link.target == (explorer._reel.stack, "selected_index")
+    return widget, trait
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ((1, 9), {v: v for v in range(1, 10)}),
+        ((3, 15, 4), {3: 3, 7: 7, 11: 11, 15: 15}),
+        ((-2, 3), {i: i - 2 for i in range(6)}),
+        ((0.2, 1.0, 0.2), {0: 0.2, 1: 0.4, 2: 0.6, 3: 0.8, 4: 1.0}),
+        ({"a": 2, "b": 5}, {0: 2, 1: 5}),
+        ((1000, 1005), {i: 1000 + i for i in range(6)}),
+    ],
+    ids=["integers", "steps of 4", "from below zero", "floats", "choices", "far from zero"],
+)
+def test_the_browser_finds_every_position_at_the_number_of_its_control(values, shown, unhurried):
+    def line(frame, ax):
+        ax.set_title(f"{frame['value'][0]:.3f}")
+
+    explorer = explore(lambda x: pd.DataFrame({"value": [x]}), line, x=values)
+    wait_for(lambda: all(in_browser(explorer, number) for number in shown))
+    widget, trait = linked(explorer)
+    figure, _ = canvas.new_figure()
+    for number, value in shown.items():
+        canvas.redraw(figure, line, pd.DataFrame({"value": [value]}))
+        assert np.array_equal(picture(in_browser(explorer, number)), picture(canvas.png(figure)))
+        frontend(widget, **{trait: number})  # the kernel hears of the same position
+        assert explorer.controls["x"].at(explorer._wanted[0]) == value
+        assert explorer.image.value == in_browser(explorer, number)
+
+
+def test_a_slider_of_floats_and_its_face_in_the_browser_go_together():
+    explorer = explore(experiment, draw, gain=(0.2, 2.0, 0.1))
+    control = explorer.controls["gain"]
+    face = control.panel.children[0]
+    assert [label for label, _ in face.options][:3] == ["0.2", "0.3", "0.4"] and face.label == "1.0"
+    assert face.description == control.widget.description and face.layout.width == control.widget.layout.width
+    control.widget.value = 0.5
+    assert face.index == 3
+    frontend(face, index=18)
+    assert control.widget.value == 2.0
+    control.reset.click()
+    assert face.label == "1.0"
+    i18n.set_language("zh")
+    assert face.description == control.widget.description == "增益 g"
+
+
+def test_after_a_move_on_another_control_no_picture_of_before_is_found(monkeypatch, unhurried):
+    explorer = explore(experiment, draw, depth=(1, 6), gain=(0.5, 1.5, 0.5), placement=["plain", "residual"])
+    assert linked(explorer) == (explorer.controls["depth"].widget, "value")
+    wait_for(lambda: arrived(explorer) == 6)
+    before, widgets = {in_browser(explorer, n) for n in range(1, 7)}, set(ipywidgets.Widget.widgets)
+    monkeypatch.setattr(studio, "cell_runs", True)  # nothing is drawn ahead for the moment
+    explorer.controls["gain"].widget.value = 1.5
+    assert arrived(explorer) == 0 and len(set(ipywidgets.Widget.widgets)) == len(widgets) - 6
+    assert linked(explorer) == (explorer.controls["gain"].face, "index")
+    studio._cell(runs=False)
+    wait_for(lambda: arrived(explorer) == 3)
+    assert before & {in_browser(explorer, n) for n in range(3)} == {explorer.render(gain=1.0)}
+    i18n.set_language("en")
+    assert arrived(explorer) == 0
+    wait_for(lambda: arrived(explorer) == 3)
+    assert in_browser(explorer, 2) == explorer.render(gain=1.5) == explorer.image.value
+
+
+def test_a_checkbox_goes_through_the_kernel_and_the_slider_is_followed_still(unhurried):
+    explorer = explore(
+        lambda depth=3, more=False: experiment(depth + 5 * more), draw, more=ipywidgets.Checkbox(), depth=(1, 6)
+    )
+    wait_for(lambda: arrived(explorer) == 6)
+    explorer.controls["more"].widget.value = True
+    assert arrived(explorer) == 0 and linked(explorer) == (explorer.controls["depth"].widget, "value")
+    wait_for(lambda: arrived(explorer) == 6)
+    assert in_browser(explorer, 3) == explorer.image.value == explorer.render(more=True, depth=3)
+
+
+def test_the_bytes_in_the_browser_are_bounded_and_the_nearest_go_first(monkeypatch, unhurried):
+    explorer = explore(experiment, draw, depth=(1, 20))
+    one = len(explorer.image.value)
+    explorer.close()
+    monkeypatch.setattr(module.reel, "BYTES_SENT", 4 * one)
+    explorer = explore(experiment, draw, depth=(1, 20), gain=(0.5, 1.5, 0.5))
+    wait_for(lambda: not any(studio.plans[explorer]) and not explorer._under_way)
+    sent = explorer._reel.sent
+    assert 4 * one < sum(len(image.value) for image in sent.values()) < 6 * one
+    nearest = [4 + step for step in (0, *module.AHEAD)]  # depth 5 is position 4
+    assert set(sent) == set(nearest[: len(sent)]) and len(explorer._cache) >= 20
+
+
+def test_a_closed_explorer_lets_go_of_the_pictures_in_the_browser(unhurried):
+    before = set(ipywidgets.Widget.widgets)
+    explorer = explore(experiment, draw, depth=(1, 6), gain=(0.5, 1.5, 0.5), placement=["plain", "residual"])
+    wait_for(lambda: arrived(explorer) == 6)
+    explorer.close()
+    assert set(ipywidgets.Widget.widgets) <= before
+
+
+def test_while_a_cell_of_the_learners_runs_nothing_is_begun_ahead(monkeypatch):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell, fresh = InteractiveShell(), type(studio)()
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    fresh.open()
+    try:
+        for code in ("met.append(studio.cell_runs)", "met.append(studio.cell_runs); raise SystemExit"):
+            shell.user_ns |= {"studio": fresh, "met": (met := [])}
+            shell.run_cell(code)
+            assert met == [True] and not fresh.cell_runs
+    finally:
+        fresh.close()
+    fresh.plans["explorer"] = [1], [2]
+    assert fresh._next_plan()[:2] == ("explorer", [1])
+    fresh._cell(runs=True)
+    assert fresh._next_plan() == (None, None, None)
+
+
+def test_without_a_stack_everything_goes_through_the_kernel(monkeypatch):
+    monkeypatch.delattr(ipywidgets, "Stack")  # as in ipywidgets 7
+    explorer = explore(experiment, draw, depth=(1, 20), gain=(0.2, 2.0, 0.1))
+    assert explorer.widget.children[2] is explorer.image
+    assert explorer.controls["gain"].panel.children[0] is explorer.controls["gain"].widget
+    before = explorer.image.value
+    frontend(explorer.controls["gain"].widget, value=0.3)
+    wait_for(lambda: explorer.image.value != before)
 
 
 # --- Colab ------------------------------------------------------------------------------------------------------------
@@ -789,11 +940,12 @@ def explorers_of(source):
     """Run a notebook's code here and collect its explorers, in order."""
     found, space = [], {"__name__": "notebook"}
     for cell in read(source).cells:
-        if cell.cell_type == "code":
+        if cell.cell_type == "code" and cell.id != "install":
             *body, last = compile_cell(cell.source)
             exec(body[0], space)
             value = eval(last, space) if last is not None else None
             if isinstance(value, Explorer):
+                value.close()  # it renders, and nothing is drawn ahead
                 found.append(value)
     return found
 

@@ -14,9 +14,11 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree
 import zipfile
@@ -30,7 +32,8 @@ from normcourse.check import Case, Function
 from normcourse.check.case import Answer
 from normcourse.check.comparison import compare
 from normcourse.grade import __main__ as command
-from normcourse.grade import child, gradebook, notebook, report, tables, wire
+from normcourse.grade import child, gradebook, notebook, report, server, tables, wire
+from normcourse.grade import judge as judge_module
 from normcourse.grade import run as judge_run
 from normcourse.grade import sandbox as sandbox_module
 from normcourse.grade.collect import collect
@@ -51,13 +54,13 @@ needs_linux = pytest.mark.skipif(platform.system() != "Linux", reason="the sandb
 # What goes over the wire ----------------------------------------------------------------------------------------------
 
 
-def over(send, *receive, **limits):
+def over(send, **limits):
     """What one side of a connection receives of what the other sends."""
     one, other = socket.socketpair()
     with one, other:
         send(one)
         one.close()
-        return wire.receive(other, time.monotonic() + 1, **limits)
+        return wire.receive(other, **limits)
 
 
 TENSORS = [
@@ -159,16 +162,54 @@ def test_a_frame_that_is_not_as_agreed_is_malformed(sent):
         over(lambda side: side.sendall(sent), body_limit=100, header_limit=1 << 16)
 
 
-def test_a_frame_that_trickles_in_ends_at_the_deadline_and_one_cut_short_at_once():
-    one, other = socket.socketpair()
-    with one, other:
-        one.sendall(b"\x10\0\0\0\0\0\0\0half")
-        start = time.monotonic()
-        with pytest.raises(TimeoutError):
-            wire.receive(other, start + 0.1)
-        assert time.monotonic() - start < 1
+def test_a_frame_that_is_cut_short_is_known_to_have_ended():
     with pytest.raises(wire.Ended):
         over(lambda side: side.sendall(b"\x10\0\0\0\0\0\0\0half"))
+
+
+@contextlib.contextmanager
+def kept(uses):
+    """(a `Child`, its end of the connection). uses: what its keeper says at each look, (CPU seconds, asleep); the last
+    of it again and again. A function in its place is called first."""
+    talk, theirs = socket.socketpair()
+    life, keeper = socket.socketpair()
+
+    def keep():
+        for use in itertools.chain(uses, itertools.repeat(uses[-1])):
+            if not keeper.recv(1):
+                return
+            keeper.sendall(struct.pack("<d?", *(use(theirs) if callable(use) else use)))
+
+    threading.Thread(target=keep, daemon=True).start()
+    with talk, theirs, keeper, life:
+        yield child.Child(talk, life), theirs
+        life.shutdown(socket.SHUT_WR)
+
+
+def test_a_cell_that_is_kept_waiting_by_others_has_all_the_time_and_one_that_computes_or_sleeps_has_not():
+    def answers(theirs):
+        wire.send(theirs, {"cell": 1, "raised": None})
+        return 0.1, False
+
+    with kept([(0.1, False)] * 5 + [answers, (0.1, True)]) as (process, _):  # runnable for a second, and never ran
+        assert process.ran(1, 0.5) is None and process.used() == 0.1
+    with kept([(0.1, False), (0.3, False), (0.5, False)]) as (process, _), pytest.raises(TimeoutError):
+        process.ran(1, 0.5)
+    with kept([(0.1, True)]) as (process, _), pytest.raises(TimeoutError):
+        process.ran(1, 0.5)
+
+
+def test_a_frame_that_trickles_in_ends_when_the_time_is_used_up():
+    def trickle(theirs):
+        with contextlib.suppress(OSError):
+            for byte in struct.pack("<II", 60_000, 0) + bytes(60_000):
+                theirs.sendall(bytes([byte]))
+                time.sleep(0.02)
+
+    with kept([(0.1, True)]) as (process, theirs):
+        threading.Thread(target=trickle, args=[theirs], daemon=True).start()
+        with pytest.raises(TimeoutError):
+            process.ran(1, 0.5)
 
 
 # What is collected ----------------------------------------------------------------------------------------------------
@@ -358,8 +399,60 @@ def grades(folder, out, tests, sandbox, seed=1, jobs=2):
     return {r["submission"].split("/")[0]: r for r in run.grade(collect(folder, run.exam.exercises), sandbox, jobs)}
 
 
+def graded_here(folder, out, tests, sandbox, seed):
+    """What the command does, in this process: (exam, results)."""
+    run = Run(out, tests, seed)
+    results = run.grade(collect(folder, run.exam.exercises), sandbox, 2)
+    report.write_all(results, run.exam, out)
+    return run.exam, results
+
+
 SOLVED = [IMPORTS, *HONEST.values()]
 HALF = [IMPORTS, HONEST["welford"], HONEST["merge_statistics"]]
+
+
+COMPARE = """import torch.nn.functional as F
+for d in (4, 8):
+    x = torch.randn(3, d, requires_grad=True)
+    y = F.layer_norm(x, (d,))
+    print((y - layer_norm(x)).abs().max())
+v = torch.randn(5, 100).var(-1)
+h = torch.ones(3, requires_grad=True)
+(h * h).sum().backward()
+dx = h.grad"""
+IDIOMS = """import importlib, inspect, pickle, subprocess, sys, threading, timeit
+from math import *
+print("google.colab" in sys.modules, inspect.signature(layer_norm), layer_norm.__code__.co_varnames)
+timeit.timeit("layer_norm(torch.ones(2, 3))", globals=globals(), number=1)
+class Timer: pass
+Timer()
+try: 1 / 0
+except ZeroDivisionError as ex: print(ex)
+threading.Thread(target=print).start()
+subprocess.run(["nvidia-smi"])"""
+STUB = f"# EXERCISE: welford\ndef welford(x):\n    raise NotImplementedError('{notebook.CODE_STUB}')"
+ABOVE = "from normcourse.norms import layer_norm as theirs\nprint(theirs(torch.ones(3)))\n"
+LAYER_NORM, OTHERS = HONEST["layer_norm"], [HONEST[name] for name in list(HONEST)[1:]]
+HELPED = LAYER_NORM.replace("h.mean(-1, keepdim=True)", "mean_of(h)")
+HELPER = "def mean_of(x):\n    return x.mean(-1, keepdim=True)"
+
+
+IN_MANY_FORMS = {
+    "compared": [*SOLVED, COMPARE],
+    "idioms": [*SOLVED, IDIOMS],
+    "no_gradients": [*SOLVED, "torch.set_grad_enabled(False)"],
+    "reset": [*SOLVED, "%reset -f"],
+    "defined_over": [IMPORTS + "\nfrom torch.nn.functional import layer_norm", *SOLVED[1:]],
+    "colab": ["from google.colab import drive\ndrive.mount('/content/drive')\n" + IMPORTS, *SOLVED[1:]],
+    "fails_above": [IMPORTS, ABOVE + LAYER_NORM, *OTHERS],
+    "slow_below": [IMPORTS, LAYER_NORM + "import time\ntime.sleep(20)", *OTHERS],
+    "slow_helper": [IMPORTS, HELPER + "\nwhile True: pass", HELPED, *OTHERS],
+    "many_slow": [
+        *(IMPORTS, *["while True: pass"] * 7, HELPER + "\nprint(mean_of(torch.ones(3)))", HELPED, *OTHERS),
+    ],
+    "helper_redefined": [IMPORTS, HELPER, HELPED, *OTHERS, "def mean_of(a, b, c):\n    pass"],
+    "stub_left": [*SOLVED[:3], STUB, HONEST["welford"].partition("\n")[2], HONEST["merge_statistics"], STUB],
+}
 
 
 def descendants(pid):
@@ -386,7 +479,21 @@ def alive(processes):
     return [pid for pid, started in processes.items() if start(pid) == started]
 
 
-def wait_for(condition, seconds=10):
+def polite(pid):
+    """Whether a process is a submission's: those alone are nice."""
+    with contextlib.suppress(OSError):
+        return os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + server.NICE
+
+
+def cpu(pid):
+    """Seconds of CPU time that a process has had; 0 where it is gone."""
+    with contextlib.suppress(OSError):
+        fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def wait_for(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
@@ -401,55 +508,69 @@ def after_the_attacks(tests_of_03, tmp_path_factory):
         attack.write(folder)
     for i in range(6):
         hand_in(folder, **{f"{'afm'[i // 2]}_honest_{i}": SOLVED, f"{'afm'[i // 2]}_half_{i}": HALF})
-    seconds, graded = {}, judge_run.grade
+    hand_in(folder, **{f"honest_{name}": cells for name, cells in IN_MANY_FORMS.items()})
+    budgets = []
 
-    def timed(submission, *arguments):
-        start = time.monotonic()
-        try:
-            return graded(submission, *arguments)
-        finally:
-            name = submission.path.split("/")[0].split(".zip")[0]
-            seconds[name] = max(seconds.get(name, 0), time.monotonic() - start)
+    class Budget(child.Budget):
+        def __init__(self, answers):
+            super().__init__(answers)
+            budgets.append(self)
 
     elsewhere = descendants(os.getpid())
     with pytest.MonkeyPatch.context() as patch, Sandbox([folder, tests_of_03]) as running:
-        patch.setattr(judge_run, "grade", timed)
+        patch.setattr(judge_module, "Budget", Budget)
         patch.setattr(child, "CELL_SECONDS", 1.0)
         patch.setattr(child, "NOTEBOOK_SECONDS", 2.0)
         running.spawn().end()  # it is up: bubblewrap, and the server in it
         before = descendants(os.getpid())
         out = tmp_path_factory.mktemp("grades")
-        run = Run(out, tests_of_03, 1)
-        results = run.grade(collect(folder, run.exam.exercises), running, 2)
-        report.write_all(results, run.exam, out)
+        _, results = graded_here(folder, out, tests_of_03, running, 1)
         left = wait_for(lambda: not set(descendants(os.getpid())) - set(before)) or descendants(os.getpid())
     ended = wait_for(lambda: not set(alive(before)) - set(elsewhere))
     by_name = {}
     for result in results:
         by_name.setdefault(result["submission"].split("/")[0].split(".zip")[0], []).append(result)
-    return by_name, seconds, left, ended, out
+    return by_name, budgets, left, ended, out
 
 
 @needs_linux
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_no_attack_earns_more_than_its_honest_part_and_each_has_one_row(attack, after_the_attacks):
-    by_name, seconds, *_ = after_the_attacks
+    by_name, *_ = after_the_attacks
     [result] = by_name[attack.name]
     assert result["points"] == attack.earned, (attack.tries, result["tasks"])
     assert result["status"] == ("failed" if attack.refused else "graded")
     if attack.refused:
         zh, en = result["reason"]
         assert zh and en
-    # Two processes' worth of cells, and four tasks; ending a bomb takes a while on a busy machine.
-    assert seconds.get(attack.name, 0) < 2 * 2.0 + 4 * 1.5 + 10
+
+
+@needs_linux
+@pytest.mark.slow
+@pytest.mark.parametrize("form", IN_MANY_FORMS)
+def test_honest_notebooks_lose_nothing(form, after_the_attacks):
+    [result] = after_the_attacks[0][f"honest_{form}"]
+    assert result["points"] == 16.0, result["tasks"]
+
+
+@needs_linux
+@pytest.mark.slow
+def test_no_submission_takes_more_than_its_budget_over_all_its_runs(after_the_attacks):
+    _, budgets, *_ = after_the_attacks
+    assert max(budget.whole for budget in budgets) == 2.0 + 3 * 1.0 + 4 * 1.5
+    # A look is due every 0.2 s, and two cores, or whatever there is, are at work meanwhile.
+    assert min(budget.all for budget in budgets) > -1 - 0.2 * os.cpu_count()
+    assert any(budget.cells < 0 for budget in budgets)
 
 
 @needs_linux
 @pytest.mark.slow
 def test_no_attack_changes_the_grade_of_another_submission(after_the_attacks):
     by_name, *_ = after_the_attacks
-    points = {name: results[0]["points"] for name, results in by_name.items() if re.search(r"_(honest|half)_\d", name)}
+    points = {
+        name: results[0]["points"] for name, results in by_name.items() if re.match(r"[afm]_(honest|half)_", name)
+    }
     assert len(points) == 12
     assert points == {name: 16.0 if "honest" in name else 6.0 for name in points}
 
@@ -516,8 +637,7 @@ def test_the_process_of_a_submission_has_no_rights_and_sees_nothing_of_the_instr
         "source": INSIDE % (private,) + "\ndef f(x): raise OSError(look())",
         "name": "f",
     }
-    process = sandbox.spawn()
-    soon = time.monotonic() + 10
+    process, soon = sandbox.spawn(), 10
     process.read([cell | {"tasks": []}], {"f": [[], [], []]}, [], [], soon)
     assert process.ran(1, soon) is None
     header, arrays = wire.write_case(Case("", "", {"x": 1}))
@@ -578,8 +698,8 @@ def test_processes_that_hold_too_much_together_are_ended(sandbox, tests_of_03, t
 for _ in range(4):
     if os.fork() == 0:
         held = bytearray(b"x") * (1000 << 20)
-        time.sleep(6)
-time.sleep(6)"""
+        time.sleep(1000)
+time.sleep(1000)"""
     cells = [IMPORTS, bomb, HONEST["merge_statistics"]]
     result = grades(hand_in(tmp_path / "all", a=cells), tmp_path / "out", tests_of_03, sandbox)["a"]
     assert result["notes"] == [[2, "ended"]] and result["points"] == 3
@@ -602,7 +722,7 @@ def test_shared_memory_and_devices_and_written_modules_are_closed(sandbox, tests
 def test_answers_count_though_experiments_around_them_use_up_the_time(sandbox, tests_of_03, tmp_path, monkeypatch):
     monkeypatch.setattr(child, "CELL_SECONDS", 1.0)
     monkeypatch.setattr(child, "NOTEBOOK_SECONDS", 2.0)
-    slow = "import time\nfor _ in range(9):\n    time.sleep(0.1)"
+    slow = "import time\ntime.sleep(0.9)"
     cells = [IMPORTS, HONEST["welford"], slow, slow, slow, HONEST["merge_statistics"], "while True: pass"]
     result = grades(hand_in(tmp_path / "all", a=cells), tmp_path / "out", tests_of_03, sandbox)["a"]
     assert result["points"] == 6.0 and {number for number, _ in result["notes"]} & {3, 4, 5}
@@ -615,7 +735,7 @@ def test_what_is_closed_is_empty_before_any_cell_runs_and_comparing_with_it_cost
     every = """from normcourse import fused, norms
 for module in (norms, fused.functional, fused.modules, fused.ops):
     for f in [getattr(module, name) for name in dir(module) if name[:2] != "__"]:
-        if type(f).__name__ in ("function", "type") and f.__module__ == module.__name__:
+        if type(f).__name__ in ("function", "type") and f.__module__ == module.__name__ and f is not norms.NoNorm:
             try:
                 f(3)
             except Exception as error:
@@ -631,62 +751,6 @@ open("seen", "w").write("yes")
     folder = hand_in(tmp_path / "all", a=[*SOLVED, every, untouched, compare])
     result = grades(folder, tmp_path / "out", tests_of_03, sandbox)["a"]
     assert result["notes"] == [[8, "closed"]] and result["points"] == 16.0
-
-
-COMPARE = """import torch.nn.functional as F
-for d in (4, 8):
-    x = torch.randn(3, d, requires_grad=True)
-    y = F.layer_norm(x, (d,))
-    print((y - layer_norm(x)).abs().max())
-v = torch.randn(5, 100).var(-1)
-h = torch.ones(3, requires_grad=True)
-(h * h).sum().backward()
-dx = h.grad"""
-IDIOMS = """import importlib, inspect, pickle, subprocess, sys, threading, timeit
-from math import *
-print("google.colab" in sys.modules, inspect.signature(layer_norm), layer_norm.__code__.co_varnames)
-timeit.timeit("layer_norm(torch.ones(2, 3))", globals=globals(), number=1)
-class Timer: pass
-Timer()
-try: 1 / 0
-except ZeroDivisionError as ex: print(ex)
-threading.Thread(target=print).start()
-subprocess.run(["nvidia-smi"])"""
-STUB = f"# EXERCISE: welford\ndef welford(x):\n    raise NotImplementedError('{notebook.CODE_STUB}')"
-ABOVE = "from normcourse.norms import layer_norm as theirs\nprint(theirs(torch.ones(3)))\n"
-LAYER_NORM, OTHERS = HONEST["layer_norm"], [HONEST[name] for name in list(HONEST)[1:]]
-HELPED = LAYER_NORM.replace("h.mean(-1, keepdim=True)", "mean_of(h)")
-HELPER = "def mean_of(x):\n    return x.mean(-1, keepdim=True)"
-
-
-@needs_linux
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "cells",
-    [
-        [*SOLVED, COMPARE],
-        [*SOLVED, IDIOMS],
-        [*SOLVED, "torch.set_grad_enabled(False)"],
-        [*SOLVED, "%reset -f"],
-        [IMPORTS + "\nfrom torch.nn.functional import layer_norm", *SOLVED[1:]],
-        ["from google.colab import drive\ndrive.mount('/content/drive')\n" + IMPORTS, *SOLVED[1:]],
-        [IMPORTS, ABOVE + LAYER_NORM, *OTHERS],
-        [IMPORTS, LAYER_NORM + "import time\ntime.sleep(20)", *OTHERS],
-        [IMPORTS, HELPER + "\nwhile True: pass", HELPED, *OTHERS],
-        [IMPORTS, *["while True: pass"] * 7, HELPER + "\nprint(mean_of(torch.ones(3)))", HELPED, *OTHERS],
-        [IMPORTS, HELPER, HELPED, *OTHERS, "def mean_of(a, b, c):\n    pass"],
-        [*SOLVED[:3], STUB, HONEST["welford"].partition("\n")[2], HONEST["merge_statistics"], STUB],
-    ],
-    ids=[
-        *("compared", "idioms", "no_gradients", "reset", "defined_over", "colab", "fails_above", "slow_below"),
-        *("slow_helper", "many_slow", "helper_redefined", "stub_left"),
-    ],
-)
-def test_honest_notebooks_lose_nothing(cells, sandbox, tests_of_03, tmp_path, monkeypatch):
-    monkeypatch.setattr(child, "CELL_SECONDS", 1.5)
-    monkeypatch.setattr(child, "NOTEBOOK_SECONDS", 6.0)
-    result = grades(hand_in(tmp_path / "all", a=cells), tmp_path / "out", tests_of_03, sandbox)["a"]
-    assert result["points"] == 16.0, result["tasks"]
 
 
 def test_a_number_is_held_to_its_own_precision_whatever_dtype_it_comes_in():
@@ -768,7 +832,7 @@ def as_notebooks(listed):
 
 @needs_linux
 @pytest.mark.slow
-def test_fifty_seeds_give_solutions_everything_stubs_nothing_and_ten_give_wrong_answers_the_same(tmp_path, monkeypatch):
+def test_seeds_give_solutions_everything_stubs_nothing_and_wrong_answers_the_same(tmp_path, monkeypatch, pytestconfig):
     monkeypatch.setattr(judge_run, "write", lambda path, content: Path(path).write_text(content))  # no need to survive
     monkeypatch.setattr("normcourse.grade.judge._explain", lambda *arguments: None)  # what is said is not asked here
     folder = tmp_path / "all"
@@ -781,8 +845,8 @@ def test_fifty_seeds_give_solutions_everything_stubs_nothing_and_ten_give_wrong_
     hand_in(folder, **{f"mutant_{name}": cells for name, cells in as_notebooks(listed).items()})
     first, of = None, {}
     with Sandbox() as running:
-        for seed in range(50):
-            if seed == 10:  # the rest of the wrong answers, and of their seeds, is test_exercises.py's: `--seeds 50`
+        for seed in range(pytestconfig.option.seeds):
+            if seed == 10:  # the rest of the wrong answers, and of their seeds, is test_exercises.py's
                 for wrong in folder.glob("mutant_*"):
                     shutil.rmtree(wrong)
             results = grades(folder, tmp_path / f"out{seed}", HIDDEN, running, seed)
@@ -837,10 +901,8 @@ def graded(sandbox, tests_of_03, tmp_path_factory):
     (folder / "Wang Wu_43_assignsubmission_file_").mkdir()
     (folder / "Wang Wu_43_assignsubmission_file_" / NAME).write_bytes(made(*HALF))
     (folder / f"lisi_77_4321_{NAME}").write_bytes(made(*HALF))
-    run = Run(out, tests_of_03, 1)
-    results = run.grade(collect(folder, run.exam.exercises), sandbox, 2)
-    report.write_all(results, run.exam, out)
-    return folder, out, {result["learner"]: result for result in results}, run.exam
+    exam, results = graded_here(folder, out, tests_of_03, sandbox, 1)
+    return folder, out, {result["learner"]: result for result in results}, exam
 
 
 def rows(path):
@@ -1032,34 +1094,31 @@ def written(out):
 @needs_linux
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_byte_for_byte_whatever_the_number_of_jobs(graded, tests_of_03, tmp_path):
-    folder, out, *_ = graded
-    for jobs in (1, 3):
-        done = judge(folder, "--out", tmp_path / f"{jobs}", "--tests", tests_of_03, "--seed", 1, "--jobs", jobs)
-        assert done.returncode == 0, done.stderr
-    one, three = written(tmp_path / "1"), written(tmp_path / "3")
-    assert one == three
-    assert one[Path("grades.csv")] == (out / "grades.csv").read_bytes()
+    folder, out, *_ = graded  # by two jobs
+    done = judge(folder, "--out", tmp_path / "out", "--tests", tests_of_03, "--seed", 1, "--jobs", 1)
+    assert done.returncode == 0, done.stderr
+    assert written(tmp_path / "out") == written(out)
 
 
 @needs_linux
 @pytest.mark.slow
-def test_killed_twenty_times_it_goes_on_to_the_same_grades_and_grades_nothing_twice(tests_of_03, tmp_path):
+@pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.long)])
+def test_killed_it_goes_on_to_the_same_grades_and_grades_nothing_twice(times, sandbox, tests_of_03, tmp_path):
     folder, chance = tmp_path / "all", random.Random(0)
-    hand_in(folder, **{f"s{i:03}": SOLVED if i % 3 else HALF for i in range(150)})
+    hand_in(folder, **{f"s{i:03}": SOLVED if i % 3 else HALF for i in range(10 * times)})
     lay_out(folder, "another/course.ipynb")
     arguments = [folder, "--tests", tests_of_03, "--seed", 5]
-    assert judge(*arguments, "--out", tmp_path / "undisturbed").returncode == 0
+    graded_here(folder, tmp_path / "undisturbed", tests_of_03, sandbox, 5)
     command_line = [sys.executable, "-m", "normcourse.grade", *map(str, arguments), "--out", tmp_path / "killed"]
     results, seen = tmp_path / "killed" / "results", {}
-    for _ in range(20):
+    for _ in range(times):
         running = subprocess.Popen(command_line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         target = len(seen) + chance.randrange(0, 8)
         wait_for(lambda: running.poll() is not None or len([*results.glob("*.json")]) >= target, 60)  # noqa: B023
-        time.sleep(chance.random() * 0.2)
         below = descendants(running.pid)
         running.send_signal(chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGINT]))
-        assert running.wait(20) != 0, "it was done before it could be killed: hand in more"
-        assert wait_for(lambda: not alive(below)), "processes are left"  # noqa: B023
+        running.wait(120)
+        assert wait_for(lambda: not alive(below), 60), "processes are left"  # noqa: B023
         now = {path.name: path.stat().st_mtime_ns for path in results.glob("*.json")}
         assert now == now | seen, "a submission was graded twice, or lost"
         seen = now
@@ -1076,12 +1135,11 @@ def test_ctrl_c_ends_a_run_at_once_and_what_was_being_graded_is_graded_when_it_g
     slow = hand_in(tmp_path / "all", a=[IMPORTS, "while True: pass", *HONEST.values()])
     command = [sys.executable, "-m", "normcourse.grade", slow, "--out", tmp_path / "out", "--tests", tests_of_03]
     running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    time.sleep(8)  # 10 s is what a cell has
-    began = time.monotonic()
+    assert wait_for(lambda: any(cpu(pid) > 0.5 and polite(pid) for pid in descendants(running.pid)), 300)
     running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=60)
-    assert running.returncode == 130 and "Interrupted" in said and time.monotonic() - began < 6
-    assert not list((tmp_path / "out" / "results").glob("*.json"))
+    _, said = running.communicate(timeout=120)
+    assert running.returncode == 130 and "Interrupted" in said
+    assert not list((tmp_path / "out" / "results").glob("*.json"))  # nobody waited until the ten seconds were over
 
 
 @needs_linux
@@ -1122,7 +1180,7 @@ def ordinary_user():
 @needs_linux
 @pytest.mark.slow
 @pytest.mark.skipif(platform.system() == "Linux" and os.getuid() != 0, reason="this run is by an ordinary user")
-def test_an_ordinary_user_gets_the_same_grades_as_root(tests_of_03):
+def test_an_ordinary_user_gets_the_same_grades_as_root(sandbox, tests_of_03):
     with ordinary_user() as (as_user, home):
         hand_in(home / "all", solved=SOLVED, half=HALF, root=[IMPORTS, "import os\nos.setuid(0)", HONEST["welford"]])
         shutil.copytree(tests_of_03, home / "tests")
@@ -1135,7 +1193,7 @@ def test_an_ordinary_user_gets_the_same_grades_as_root(tests_of_03):
             [*as_user, *python, *arguments, home / "by_user"], cwd=ROOT, capture_output=True, text=True
         )
         assert done.returncode == 0, done.stderr
-        assert judge(*arguments, home / "by_root").returncode == 0
+        graded_here(home / "all", home / "by_root", home / "tests", sandbox, 3)
         assert written(home / "by_user") == written(home / "by_root")
         assert (home / "by_user" / "grades.csv").stat().st_uid != 0
 

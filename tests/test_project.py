@@ -37,10 +37,12 @@ ORDER = [
         "train",
         "data",
         "cells",
+        "headers",
         "i18n",
+        "progress",
         "canvas",
     ),
-    *("explore", "record", "chapters", "claims", "lab", "check", "grade"),
+    *("explore", "record", "check", "chapters", "claims", "lab", "predict", "grade"),
 ]
 
 

@@ -29,6 +29,12 @@ OKABE_ITO = {
     "vermillion": "#D55E00",
     "purple": "#CC79A7",
     "grey": "#888888",
+    # and five farther from them than they are from each other, under simulated colour blindness too: test_pictures
+    "violet": "#A100F2",
+    "brown": "#8C5438",
+    "mint": "#8CD098",
+    "slate": "#596B7A",
+    "sand": "#CDBB5E",
 }
 # What the prose of the chapters calls them, and how the course has drawn them from its first chapter on.
 EXPECTED = {
@@ -38,11 +44,11 @@ EXPECTED = {
     "post_norm": ("后置归一化", "Post-Norm", "orange", "D", "-"),
     "pre_norm": ("前置归一化", "Pre-Norm", "blue", "v", "-"),
     "res_post_norm": ("残差后归一化", "Res-Post-Norm", "sky", "P", "--"),
-    "peri_norm": ("双侧归一化", "Peri-Norm", "sky", "X", "-"),
-    "deep_norm": ("DeepNorm", "DeepNorm", "orange", "p", "--"),
-    "rezero": ("ReZero", "ReZero", "green", "<", "--"),
-    "layer_scale": ("LayerScale", "LayerScale", "purple", ">", "--"),
-    "scaled_pre_norm": ("前置归一化/√l", "Pre-Norm/√l", "blue", "h", "--"),
+    "peri_norm": ("双侧归一化", "Peri-Norm", "violet", "X", "-"),
+    "deep_norm": ("DeepNorm", "DeepNorm", "brown", "p", "--"),
+    "rezero": ("ReZero", "ReZero", "mint", "<", "--"),
+    "layer_scale": ("LayerScale", "LayerScale", "sand", ">", "--"),
+    "scaled_pre_norm": ("缩放前置归一化", "Scaled Pre-Norm", "slate", "h", "--"),
     "hyper_connection": ("超连接", "hyper-connection", "grey", "*", "-"),
     "layer_norm": ("层归一化", "LayerNorm", "blue", "o", "-"),
     "rms_norm": ("RMSNorm", "RMSNorm", "orange", "s", "-"),

@@ -64,14 +64,24 @@ def jupyterlab(folder):
 
 @contextlib.contextmanager
 def chromium(width=1500, height=1000):
-    """A page of headless Chromium."""
+    """A page of headless Chromium. With it ends the kernel of the notebook that is open in it."""
     binary = next((path for name in CHROMIUM if (path := shutil.which(name))), None)
     if binary is None:
         raise RuntimeError("no Chromium found: run tools/install_browser.sh")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=binary, args=FLAGS)
-        yield browser.new_page(viewport={"width": width, "height": height})
-        browser.close()
+        page = browser.new_page(viewport={"width": width, "height": height})
+        try:
+            yield page
+        finally:
+            with contextlib.suppress(Exception):
+                shut_down(page)
+            browser.close()
+
+
+def shut_down(page):
+    """End the kernel of the notebook that is open, which else goes on drawing ahead."""
+    page.evaluate("() => window.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown()")
 
 
 class Notebook:
@@ -79,6 +89,7 @@ class Notebook:
 
     def __init__(self, page, address, name):
         self.page = page
+        shut_down(page)
         page.goto(f"{address}/lab/tree/{name}?reset")
         page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
         page.wait_for_function("window.jupyterapp && document.querySelector('.jp-Notebook-ExecutionIndicator')")
@@ -107,6 +118,24 @@ class Notebook:
         self.page.wait_for_timeout(1000)
         return time.monotonic() - start
 
+    def run(self, index, wait=True):
+        """Run one cell; gives the milliseconds that it took."""
+        return self.page.evaluate(
+            """async ([index, wait]) => { const notebook = jupyterapp.shell.currentWidget.content;
+                notebook.activeCellIndex = index < 0 ? notebook.widgets.length + index : index; notebook.deselectAll();
+                const start = performance.now(), done = jupyterapp.commands.execute('notebook:run-cell');
+                if (wait) await done; return performance.now() - start }""",
+            [index, wait],
+        )
+
+    def output(self, index):
+        """What stands below a cell."""
+        return self.page.evaluate(
+            """index => { const cells = jupyterapp.shell.currentWidget.content.widgets;
+                return cells.at(index).outputArea.node.innerText }""",
+            index,
+        )
+
     def errors(self):
         """Texts of all error outputs."""
         return self.page.eval_on_selector_all(
@@ -115,16 +144,16 @@ class Notebook:
         )
 
     def explorers(self):
-        """Locator of the live explorers: widget boxes that hold a picture."""
-        return self.page.locator(".widget-vbox:has(> .widget-image), .jupyter-widgets.widget-vbox:has(> img)")
+        """Locator of the live explorers."""
+        return self.page.locator(".nc-explorer")
 
     def screenshot(self, path, of=None):
         (of or self.page).screenshot(path=path)
 
 
 def pixels(explorer):
-    """What tells one picture from another: the bytes behind an explorer's image."""
-    return explorer.locator("img").first.evaluate(
+    """What tells one picture from another: the bytes behind the image of an explorer that lies on top."""
+    return explorer.locator("img").last.evaluate(
         """async image => { const data = await (await fetch(image.src)).arrayBuffer();
             const hash = await crypto.subtle.digest('SHA-1', data);
             return Array.from(new Uint8Array(hash)).join() }"""

@@ -9,7 +9,7 @@ from fontTools.ttLib import TTCollection
 from . import ROOT
 
 SOURCE = "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc"
-SYMBOLS = "−×·÷±√∞≈≠≤≥∂∇∑∏‖∥→←↑↓↔⇒…—–‘’“”•°½¼¾⊙⊕⊗∈ℓ①②③④⑤⑥⑦⑧⑨○●△▲□■◇◆★"
+SYMBOLS = "−×·÷±∞≈≠≤≥∂∇∑∏‖∥→←↑↓↔⇒…—–‘’“”•°½¼¾⊙⊕⊗∈ℓ①②③④⑤⑥⑦⑧⑨○●△▲□■◇◆★"
 LEVEL_1 = [bytes([row, cell]).decode("gb2312", "ignore") for row in range(0xB0, 0xD8) for cell in range(0xA1, 0xFF)]
 PUNCTUATION = [bytes([row, cell]).decode("gb2312", "ignore") for row in (0xA1, 0xA3) for cell in range(0xA1, 0xFF)]
 TEXT = SYMBOLS + "".join(LEVEL_1 + PUNCTUATION)
@@ -21,7 +21,7 @@ CODES = {
     *range(0x3B1, 0x3CA),
     *map(ord, TEXT),
 }
-CODES -= set(map(ord, "¹²³"))  # the other superscripts are not in the font; all of them come from one fallback font
+CODES -= set(map(ord, "¹²³√"))  # superscripts come from one fallback font; its root stands close to what is under it
 
 font = next(f for f in TTCollection(SOURCE) if f["name"].getDebugName(1) == "Noto Sans CJK SC")
 options = subset.Options(

@@ -3,12 +3,14 @@
     chapter.toml   number, titles, minutes, what is measured: the tables of README and of chapter 00 come from it
     lesson.md      the notebook's text source; a chapter without one is still being written
     drawings.py    tidy DataFrame -> figure, for this chapter's explorers
+    questions.toml what readers guess first, see `normcourse.predict`
+    exercise.py    the figures of its exercise: what the learner wrote -> explorer
     claims.toml    the popular claims that are measured in it, see `normcourse.claims`
     evidence.py    their measurements
     runs.py        the runs too long for a notebook, see `normcourse.record`
     recorded/      their results
 
-What several chapters draw is in `curves`.
+What several chapters draw is in `curves`, what the figures of all exercises have in common in `figures`.
 """
 
 import functools

@@ -1,11 +1,31 @@
 """What several chapters draw: names of axes, a curve with its band and closed form per placement, training curves."""
 
-from ..canvas import GREY, band, curve, finding, level, number, setup, spread, text, theory
+from ..canvas import (
+    GREY,
+    STYLES,
+    band,
+    curve,
+    decades,
+    finding,
+    level,
+    number,
+    setup,
+    signed,
+    spread,
+    text,
+    theory,
+    window,
+)
 from ..i18n import TERMS, term
 
 LAYER = ("第几层", "layer")
 LOSS = ("损失（nat）", "loss (nats)")
 GRADIENT = ("梯度范数", "gradient norm")
+
+
+def reach(depth, start=0):
+    """Limits of an axis of layers that holds `depth` of them and moves seldom."""
+    return window(depth, *((start, end) for end in (10, 20, 40, 60, 100, 200)))
 
 
 def per_placement(frame, ax, column, x="layer", named=True):
@@ -26,17 +46,27 @@ def per_placement(frame, ax, column, x="layer", named=True):
 
 def against_the_whole(frame, ax, here):
     """Loss of trained networks with a layer changed, per placement, over that of the whole network (`layer` 0); `here`
-    is marked. Returns: the losses without and with the change there, in words."""
-    parts = []
+    is marked. Returns: {placement: what the change there adds to the loss}."""
+    added, wholes = {}, {}
     for placement, rows in frame.groupby("placement", sort=False):
         whole = rows.loc[rows["layer"] == 0, "loss"].mean()
         x, middle, low, high = spread(rows[rows["layer"] > 0], "layer", "loss")
         band(ax, placement, x, low, high, placement)
         curve(ax, placement, x, middle, term(placement, "\n"), placement, markevery=1)
-        level(ax, f"whole {placement}", whole, text("完整网络", "whole networks", " ") if not parts else None)
-        parts.append(f"{term(placement, '/')} {whole:.2f} → {middle[here - 1]:.2f}")
-    ax.axvline(here, color=GREY, linewidth=8, alpha=0.25)
-    return "   ".join(parts)
+        wholes[placement] = whole
+        added[placement] = middle[here - 1] - whole
+    for placement, whole in wholes.items():
+        words = text("完整网络", "whole network", " ") if whole == max(wholes.values()) else None
+        level(ax, f"whole {placement}", whole, words, colour=STYLES[placement].colour)
+    ax.axvline(here, color=GREY, linewidth=8, alpha=0.25, zorder=1)
+    return added
+
+
+def each(values, form=number):
+    """What {placement: value} says in Chinese and in English."""
+    said = {placement: form(value) for placement, value in values.items()}
+    zh = "，".join(f"{TERMS[placement][0]} {value}" for placement, value in said.items())
+    return zh, ", ".join(f"{TERMS[placement][1]} {value}" for placement, value in said.items())
 
 
 def norm_name(norm):
@@ -45,7 +75,7 @@ def norm_name(norm):
 
 
 def recorded():
-    return text("录制的结果", "recorded run", " ")
+    return text("预先跑好的结果", "precomputed", " ")
 
 
 def closed_form(ax, name, rows, x, named):
@@ -58,35 +88,41 @@ def closed_form(ax, name, rows, x, named):
 
 def gradient_flow(frame, ax):
     """What is left of the gradient on its way back from the output, per placement; the band spans the seeds."""
-    depth, several = frame["layer"].max(), frame["placement"].nunique() > 1
+    depth = frame["layer"].max()
     back = ("距输出的层数", "layers back from the output")
-    setup(ax, back, GRADIENT, (0, 200 if several else 100), (1e-20, 1e20) if several else (1e-24, 1e8), "log")
+    setup(ax, back, GRADIENT, reach(depth), decades(frame[["gradient_norm", "theory"]], 8, (-48, 48)), "log")
     frame = frame.assign(layer=depth - frame["layer"]).sort_values("layer", kind="stable")
     left = {p: y[-1] / y[0] for p, (_, y) in per_placement(frame, ax, "gradient_norm").items()}
-    if several:
-        each = "  ".join(f"{term(placement, '/')} {number(value)}" for placement, value in left.items())
-        ax.set_title(text(f"往回走 {depth} 层，梯度还剩：", f"{depth} layers back, what is left:", " ") + f"\n{each}")
+    least, most = min(left, key=left.get), max(left, key=left.get)
+    low, high = number(left[least]), number(left[most])
+    if left[least] == 0:
+        zh = f"{TERMS[least][0]}网络的梯度在 float32 里下溢成 0（▼）"
+        en = f"the {TERMS[least][1]} network's gradient underflows to 0 in float32 (▼)"
+    elif len(left) == 1:
+        zh, en = f"梯度变成原来的 {low} 倍", f"the gradient is {low} times what it was"
     else:
-        value = number(next(iter(left.values())))
-        finding(
-            ax,
-            f"往回走 {depth} 层，梯度变成原来的 {value} 倍",
-            f"{depth} layers back, the gradient is {value} times what it was",
-        )
+        zh = f"{TERMS[least][0]}网络的梯度变成 {low} 倍，{TERMS[most][0]}网络的 {high} 倍"
+        en = f"{low} times the gradient in the {TERMS[least][1]} network, {high} in the {TERMS[most][1]} one"
+    finding(ax, f"往回走 {depth} 层，{zh}", f"{depth} layers back, {en}")
 
 
 def training_curves(frame, ax):
     """Training loss against steps, per placement, smoothed over 20 steps; the band spans the seeds."""
     steps = frame["step"].max()
-    setup(ax, ("训练步数", "training step"), LOSS, (0, steps), (2.0, 5.0))
+    setup(ax, ("训练步数", "training step"), LOSS, (0, steps), (2.0, 4.6))
     if "unigram" in frame:
         words = text("只用字符频率", "character frequencies only", " ")
-        level(ax, "unigram", frame["unigram"].iloc[0], words, below=True)
+        level(ax, "unigram", frame["unigram"].iloc[0], words)
     ends = {}
     for placement, rows in frame.groupby("placement", sort=False):
         smooth = rows.pivot(index="step", columns="seed", values="loss").rolling(20, min_periods=1).mean()
         band(ax, placement, smooth.index, smooth.min(axis=1), smooth.max(axis=1), placement)
         curve(ax, placement, smooth.index, smooth.mean(axis=1), term(placement, "\n"), placement)
         ends[placement] = smooth.iloc[-1].mean()
-    each = "  ".join(f"{term(placement, '/')} {loss:.2f}" for placement, loss in ends.items())
-    ax.set_title(text(f"{steps} 步之后的训练损失：", f"Training loss after {steps} steps:", " ") + f"\n{each}")
+    best, worst = min(ends, key=ends.get), max(ends, key=ends.get)
+    gap, low = signed(ends[worst] - ends[best], 2), signed(ends[best], 2)
+    finding(
+        ax,
+        f"{steps} 步之后，{TERMS[best][0]}的训练损失最低：{low}，比{TERMS[worst][0]}低 {gap}",
+        f"After {steps} steps {TERMS[best][1]} has the lowest training loss: {low}, {gap} below {TERMS[worst][1]}",
+    )

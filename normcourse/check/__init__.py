@@ -6,7 +6,8 @@ Read from above to below, each uses only what stands before it:
     case        what a task is made of: Case, Mistake, Task, Answer
     rules       what a task forbids
     runner      uses a function as a case says, under the rules, and gives an Answer
-    comparison  how an Answer differs from the right one; it knows `case` alone
+    errors      what an error that was raised most likely means
+    comparison  how an Answer differs from the right one; it knows `case` and `errors` alone
     wire        cases and answers as bytes
     recorded    what a learner's check knows of the tasks
 
@@ -16,15 +17,28 @@ exactly those of one of them, that is the mistake; otherwise you read where the 
 
 import html
 
-from ..i18n import text
+from .. import progress
+from ..i18n import on_language_change, text
 from .case import Case, Function, Mistake, Task
 from .comparison import differences, error_type, same_answer, same_part
 from .recorded import tasks
 from .rules import ForbiddenCall
 from .runner import answer
 
-__all__ = ["Case", "Function", "Mistake", "Task", "check", "diagnose", "explain", "tasks"]
+__all__ = [
+    "Case",
+    "Function",
+    "Mistake",
+    "Task",
+    "check",
+    "diagnose",
+    "explain",
+    "no_triton",
+    "once_written",
+    "tasks",
+]
 
+_shown = {}  # task: the report on the screen
 STUB = "在这里写你的代码 · your code goes here"  # what an unedited stub raises, see nbgrader_config.py
 
 
@@ -48,12 +62,20 @@ def check(name, solution):
     """
     known = tasks()
     if name not in known:
-        raise ValueError(f"no task {name!r}; the tasks are {', '.join(known)}")
+        names = ", ".join(known)
+        raise ValueError(text(f"没有题目 {name!r}，有的是 {names}", f"no task {name!r}; the tasks are {names}"))
     if not callable(solution):
+        call = f"check({name!r}, {name})"
         raise TypeError(
-            f"{name} is {solution!r}; pass the function or class itself, without calling it: check({name!r}, {name})"
+            text(
+                f"{name} 是 {solution!r}；要给出函数或类本身，不要调用它：{call}",
+                f"{name} is {solution!r}; pass the function or class itself, without calling it: {call}",
+            )
         )
-    return Report(name, list(zip(known[name].cases, diagnose(known[name], solution))))
+    report = Report(name, list(zip(known[name].cases, diagnose(known[name], solution))))
+    if report:
+        progress.record("passed", name, "yes")
+    return report
 
 
 def diagnose(task, solution):
@@ -150,6 +172,54 @@ def _sentences(wrong, numberless):
     return f"{zh.rstrip('。？')}{'？' if zh.endswith('？') else '。'}", f"{en}{'' if en.endswith('?') else '.'}"
 
 
+class NoTriton(NotImplementedError):
+    """A kernel is launched where there is no Triton."""
+
+
+class _NoTriton:
+    """Stands in for `triton` and `triton.language` where there is none: kernels can be written down, not launched."""
+
+    def __getattr__(self, name):
+        return self
+
+    def __call__(self, *arguments, **options):
+        return self
+
+    def __getitem__(self, grid):
+        raise NoTriton(text(*NO_TRITON))
+
+
+no_triton = _NoTriton()
+
+
+def once_written(compute):
+    """What `compute()` gives; where it needs a function that is not written yet, says so instead of an error."""
+    try:
+        return compute()
+    except NoTriton:
+        return Note(*NO_TRITON)
+    except NotImplementedError as error:
+        if str(error) not in ("", STUB):
+            raise
+        while error.__traceback__.tb_next:
+            error.__traceback__ = error.__traceback__.tb_next
+        name = error.__traceback__.tb_frame.f_code.co_qualname.partition(".")[0]
+        return Note(f"先写好 {name}，再运行这个单元格。", f"Write {name} first, then run this cell.")
+
+
+class Note:
+    """A sentence in the language in force."""
+
+    def __init__(self, zh, en):
+        self.zh, self.en = zh, en
+
+    def __repr__(self):
+        return text(self.zh, self.en)
+
+    def _repr_html_(self):
+        return f"<p><em>{html.escape(repr(self)).replace(chr(10), '<br>')}</em></p>"
+
+
 class Report:
     """What `check` found: true if every case is right. `failures` lists (case, (中文, English))."""
 
@@ -174,7 +244,12 @@ class Report:
     def _summary(self):
         count, right = len(self.findings), len(self.findings) - len(self.failures)
         if self:
-            return text(f"{count} 种情形全部通过。", f"All {count} cases pass.", between=" ")
+            zh, en = f"{count} 种情形全部通过。", f"All {count} cases pass."
+            return text(
+                f"{zh}这些是看得见的，评分另用隐藏的。",
+                f"{en} These are the visible ones; hidden ones are graded.",
+                " ",
+            )
         return text(f"{count} 种情形通过了 {right} 种。", f"{right} of {count} cases pass.", between=" ")
 
     def __repr__(self):
@@ -185,10 +260,19 @@ class Report:
         return "\n".join(lines)
 
     def _ipython_display_(self):
-        """Shown, not returned: nbgrader would take what a graded cell returns for its points."""
+        """Shown, not returned: nbgrader would take what a graded cell returns for its points. It follows the language
+        until the task is checked again."""
         from IPython.display import display
 
-        display({"text/plain": repr(self), "text/html": self._html()}, raw=True)
+        self._handle = display(self._bundle(), raw=True, display_id=True)
+        _shown[self.name] = self
+        on_language_change(self._follow)
+
+    def _follow(self):
+        self._handle.update(self._bundle(), raw=True)
+
+    def _bundle(self):
+        return {"text/plain": repr(self), "text/html": self._html()}
 
     def _html(self):
         rows = ""

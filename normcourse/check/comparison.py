@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .case import tensors
+from .errors import explained
 
 # The relative error that rounding may leave, by the dtype of the result. In half precision: one rounding of a result
 # computed in fp32, or two in a row (as Llama does before the weight), but not a sum taken in half precision.
@@ -55,8 +56,7 @@ def compare(got, want, case):
 def differences(got, want, case):
     """Every `Difference` of an answer from the right one."""
     if got.error is not None:
-        words = got.error.rstrip(".。!")
-        yield Difference("error", f"出错了：{words}", f"it raised {words}")
+        yield Difference("error", *explained(got.error))
         return
     if want.error is not None:
         raise RuntimeError(f"the task's own answer fails on the case “{case.en}”: {want.error}")

@@ -1,11 +1,13 @@
 """Sliders over an experiment: parameters -> experiment -> tidy DataFrame -> figure -> picture.
 
-Why it is fast: the picture goes to the browser as PNG bytes in a core `ipywidgets.Image`; and while nobody waits, a
-background thread computes and draws the positions next to the slider that moved last, so that a step only sends bytes.
-The threads leave the kernel free for other cells.
+Why it is fast: while nobody waits, a background thread computes and draws the positions along the slider that moved
+last, the nearest first, and sends them to the browser, which then steps through them by itself. What was not sent goes
+through the kernel: a picture as PNG bytes in a core `ipywidgets.Image`. The threads leave the kernel free for other
+cells.
 
     __init__      `explore` and the explorer
     controls      what each parameter ranges over
+    reel          the pictures that lie in the browser
     studio        the threads, and when they draw what
     surroundings  the state an experiment runs in, in whatever thread
 """
@@ -25,16 +27,18 @@ from .. import canvas
 from ..cells import close_when_run_again, close_widgets
 from ..i18n import language, on_language_change, text, widget_bundle
 from .controls import controls_of
+from .reel import NUMBERS, Reel
 from .studio import studio
 from .surroundings import Surroundings, quiet
 
 FRAMES_KEPT = 300  # per explorer; a frame is about 40 kB
-AHEAD = (1, 2, -1, 3, 4, 5, 6, -2)  # positions drawn ahead, in units of the last step
+AHEAD = (1, 2, -1, 3, 4, 5, 6, -2)  # positions drawn ahead at once, in units of the last step; then the others
 AHEAD_SECONDS = 0.6  # no more of them than fit into this time, but always two
+AXIS_SECONDS = 30  # and of the others, once the explorer was touched; a fifth before
 BUSY_AFTER = 0.25  # seconds before an explorer says that it is computing
 
 
-def explore(experiment, draw, /, *, size=None, subplots=None, **controls):
+def explore(experiment, draw, /, *, size=None, subplots=None, play=None, **controls):
     """Put sliders on an experiment, in the style of `ipywidgets.interact`.
 
     Args:
@@ -45,10 +49,11 @@ def explore(experiment, draw, /, *, size=None, subplots=None, **controls):
         draw: function of `(frame, ax)`, see `canvas`.
         size: width and height of the figure in inches.
         subplots: for several axes, the arguments of `Figure.subplots`; draw then gets their array.
+        play: name of a slider that gets a button which moves it by itself.
         controls: what each parameter ranges over. (min, max) or (min, max, step): a slider, of integers or of floats;
             a list or a dict {label: value}: a choice; True or False: a checkbox; or an ipywidget of one of these kinds.
             As with `interact`, a control starts at the experiment's default for it, else in the middle of its range.
-            An experiment's own parameter called `size` or `subplots` is a control, too.
+            An experiment's own parameter called `size`, `subplots` or `play` is a control, too.
 
     Returns: an `Explorer`; put the call last in its cell to see it. It is closed when that cell makes another one. The
         first one of a process limits torch to one thread per computation, see `studio`.
@@ -60,7 +65,9 @@ def explore(experiment, draw, /, *, size=None, subplots=None, **controls):
         controls, size = {"size": size, **controls}, None
     if subplots is not None and "subplots" in parameters:
         controls, subplots = {"subplots": subplots, **controls}, None
-    return Explorer(experiment, draw, size, subplots, controls)
+    if play is not None and "play" in parameters:
+        controls, play = {"play": play, **controls}, None
+    return Explorer(experiment, draw, size, subplots, controls, play)
 
 
 class Explorer:
@@ -69,16 +76,19 @@ class Explorer:
     Widgets' registry keeps an explorer alive until it is closed; the switch of languages and the studio do not.
     """
 
-    def __init__(self, experiment, draw, size=None, subplots=None, controls=None):
+    def __init__(self, experiment, draw, size=None, subplots=None, controls=None, play=None):
         studio.open()
         self.experiment, self.draw, self.subplots = experiment, draw, subplots or {}
         self.controls = controls_of(experiment, controls or {})
+        if play is not None and play not in self.controls:
+            raise ValueError(f"play is {play!r}; the controls are {', '.join(self.controls)}")
         self.figure, _ = canvas.new_figure(size, **self.subplots)
         self.closed = False
         self._surroundings = Surroundings()
         self._cache, self._under_way, self._bookkeeping = OrderedDict(), {}, threading.Lock()
         self._seconds = 0.0  # what the last picture took
-        self._moved_last = None  # name of the control and the direction of its last step
+        self._axis, self._direction = 0, 1  # the control drawn ahead along, and the direction of its last step
+        self._touched = False
         self._showing = threading.RLock()  # callbacks may come from any thread
         first = self._wanted = self._position()
         width = f"{self.figure.get_figwidth() * self.figure.dpi:.0f}px"
@@ -89,13 +99,18 @@ class Explorer:
         panel = ipywidgets.Box(
             [c.panel for c in self.controls.values()], layout={"flex_flow": "row wrap", "max_width": "66em"}
         )
-        self.widget = ipywidgets.VBox([panel, self.status, self.image])
+        self._reel = self._new_reel()
+        if play is not None:  # for what `follow` made of the slider
+            self.controls[play].add_play()
+        self.widget = ipywidgets.VBox([panel, self.status, self._reel.widget if self._reel else self.image])
+        self.widget.add_class("nc-explorer")
         self._watches = [(c, lambda change, name=name: self._moved(name)) for name, c in self.controls.items()]
         for control, moved in self._watches:
             control.widget.observe(moved, names=control.watched)
         on_language_change(self._language_changed)
         close_when_run_again(self)
         self._before = first
+        self._turn(first)
         self._draw_ahead(first)
 
     def render(self, /, **values):
@@ -117,7 +132,15 @@ class Explorer:
         studio.forget(self)
         for control, moved in self._watches:
             control.widget.unobserve(moved, names=control.watched)
-        close_widgets(self.widget, keep=[c.widget for c in self.controls.values() if not c.ours])
+            if control.link:
+                control.link.close()
+        with self._showing:
+            if self._reel:
+                self._reel.close()
+            close_widgets(self.widget, keep=[c.widget for c in self.controls.values() if not c.ours])
+            for control in self.controls.values():
+                if control.ours:
+                    close_widgets(control.widget)
         with self._bookkeeping:
             self._cache.clear()
 
@@ -170,9 +193,10 @@ class Explorer:
             return
         with self._showing:
             position = self._wanted = self._position()
-            axis = list(self.controls).index(name)
-            direction = 1 if position[axis] >= self._before[axis] else -1
-            self._moved_last, self._before = (axis, direction), position
+            if not self._reel or self.controls[name].source:
+                self._axis = axis = list(self.controls).index(name)
+                self._direction = 1 if position[axis] >= self._before[axis] else -1
+            self._before, self._touched = position, True
         self._go(position)
         self._draw_ahead(position)
 
@@ -185,28 +209,67 @@ class Explorer:
                 studio.cancel(self)
             elif not _in_colab():
                 studio.request(self, position)
+            self._turn(position)
         if picture is None and _in_colab():  # not while holding `_showing`
             with studio.waited_for():
                 self._work(position)
 
+    def _new_reel(self):
+        """None where there is no `Stack` (ipywidgets 7) or what a thread sends does not arrive."""
+        if not hasattr(ipywidgets, "Stack") or _in_colab():
+            return None
+        for control in self.controls.values():
+            control.follow(NUMBERS)
+        followed = [i for i, control in enumerate(self.controls.values()) if control.source]
+        if not followed:
+            return None
+        self._axis = followed[0]
+        return Reel(self.image, [[*self.controls.values()][i] for i in followed])
+
+    def _star(self, position):
+        """What the pictures along the axis have in common."""
+        return self._axis, self._key((*position[: self._axis], None, *position[self._axis + 1 :]))
+
+    def _turn(self, position):
+        if self._reel:
+            self._reel.turn([*self.controls.values()][self._axis], self._star(position))
+
     def _draw_ahead(self, position):
-        """Plan the neighbours: soon those along the control moved last (at first, the first one), later the others."""
+        """Plan the neighbours: soon those along the control moved last, later all along it and the others."""
         if not self.controls or self.closed:
             return
-        main, direction = self._moved_last or (0, 1)
-        near = AHEAD[: max(2, int(AHEAD_SECONDS / max(self._seconds, 1e-3)))]
-        soon = [(main, direction * offset) for offset in near]
-        later = [(axis, offset) for axis in range(len(self.controls)) if axis != main for offset in (1, -1)]
+        axis = self._axis
         counts = [control.count for control in self.controls.values()]
+        seconds = max(self._seconds, 1e-3)
+        near = [self._direction * offset for offset in AHEAD[: max(2, int(AHEAD_SECONDS / seconds))]]
+        far = []
+        if self._reel:
+            near = [0, *near]  # drawn, but to be sent
+            far = sorted({*range(-position[axis], counts[axis] - position[axis])} - {*near}, key=abs)
+            far = far[: int(AXIS_SECONDS / (1 if self._touched else 5) / seconds)]
+        others = [(i, offset) for i in range(len(counts)) if i != axis for offset in (1, -1)]
 
         def missing(steps):
-            for axis, offset in steps:
-                index = position[axis] + offset
-                neighbour = (*position[:axis], index, *position[axis + 1 :])
-                if 0 <= index < counts[axis] and self._key(neighbour) not in self._cache:
+            for i, offset in steps:
+                index = position[i] + offset
+                neighbour = (*position[:i], index, *position[i + 1 :])
+                if 0 <= index < counts[i] and (self._key(neighbour) not in self._cache or self._sendable(neighbour)):
                     yield neighbour
 
-        studio.plan(self, [*missing(soon)], [*missing(later)])
+        studio.plan(self, [*missing((axis, n) for n in near)], [*missing([*((axis, f) for f in far), *others])])
+
+    def _sendable(self, position):
+        """Whether the browser is to get the picture of this position and has not."""
+        return bool(self._reel) and self._reel.takes(self._star(position), position[self._axis])
+
+    def _work_ahead(self, position, last):
+        """Draw a position that nobody waits for, and send it; last: of those planned for now."""
+        picture = self._frame(position)
+        with self._showing:
+            if self._reel and not self.closed:
+                if self._sendable(position) and self._cache.get(self._key(position)) is picture:  # in these words
+                    self._reel.send(position[self._axis], picture)
+                self._reel.lay(at_once=last)
 
     def _show(self, position, picture):
         with self._showing:
@@ -263,6 +326,7 @@ class Explorer:
             for control in self.controls.values():
                 control.name_again()
         self._go(self._wanted)
+        self._draw_ahead(self._wanted)
 
     def _repr_mimebundle_(self, **kwargs):
         return widget_bundle(None if self.closed else self.widget, self.alt, self.fallback)

@@ -18,7 +18,8 @@ class Control:
 
     def __init__(self, name, widget, values=None, labels=None, ours=True):
         self.name, self.widget, self.values, self.labels, self.ours = name, widget, values, labels, ours
-        self.renaming = False
+        self.renaming, self.link = False, None
+        self.face, self.source, self.stops = widget, None, []  # see `follow`
         self.watched = "value"
         if hasattr(widget, "options"):
             self.watched = "index"
@@ -37,14 +38,47 @@ class Control:
         self.panel = ipywidgets.HBox([widget, self.reset], layout={"margin": "0 1.5em 0 0"})
         self.name_again()
 
+    def follow(self, most):
+        """Have the browser follow this control, if it has at most so many numbers: `source` is a (widget, trait)
+        that is a whole number, `stops` the position at each of them. Where the control has no such trait, as sliders of
+        floats, a slider over its positions, its `face`, is shown in its place."""
+        if self.watched == "index":
+            self.source, self.stops = (self.widget, "index"), range(self.count)
+        elif isinstance(self.widget, ipywidgets.IntSlider) and self.widget.min >= 0 and self.widget.max < most:
+            self.source, self.stops = (self.widget, "value"), [*map(self.index, range(self.widget.max + 1))]
+        elif self.ours and self.values is None and self.count <= most:
+            digits = self.widget.readout_format
+            options = [(format(self.at(i), digits), i) for i in range(self.count)]
+            style = {"description_width": self.widget.style.description_width}
+            self.face = ipywidgets.SelectionSlider(options=options, index=self.position(), style=style)
+            self.face.layout.width = self.widget.layout.width
+            self.face.observe(lambda change: setattr(self.widget, "value", self.at(change["new"])), names="index")
+            self.widget.observe(lambda _: setattr(self.face, "index", self.position()), names="value")
+            self.panel.children = [self.face, self.reset]
+            self.source, self.stops = (self.face, "index"), range(self.count)
+            self.name_again()
+
+    def add_play(self, milliseconds=250):
+        """A button that moves the slider by itself, in the browser."""
+        if self.face is self.widget:
+            slider, trait = self.widget, "value"
+            limits = {name: getattr(slider, name) for name in ("min", "max", "step", "value")}
+        else:  # it shows positions
+            slider, trait = self.face, "index"
+            limits = {"min": 0, "max": self.count - 1, "value": self.position()}
+        play = ipywidgets.Play(**limits, interval=milliseconds, layout={"width": "auto"})
+        self.link = ipywidgets.jslink((play, "value"), (slider, trait))
+        self.panel.children = (play, *self.panel.children)
+
     def name_again(self):
-        self.widget.description = term(self.name)
+        self.widget.description = self.face.description = term(self.name)
         self.reset.tooltip = text(f"重置{TERMS.get(self.name, [self.name])[0]}", f"reset {self.name}", between=" · ")
         if self.labels is not None:
             index, values = self.position(), [value for _, value in self.widget.options]
             self.renaming = True  # new options put the choice back to the first one, which is no move
-            self.widget.options = [(term(label), value) for label, value in zip(self.labels, values)]
-            self.widget.index = index
+            with self.widget.hold_sync():
+                self.widget.options = [(term(label), value) for label, value in zip(self.labels, values)]
+                self.widget.index = index
             self.renaming = False
 
     def position(self):

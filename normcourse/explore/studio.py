@@ -6,10 +6,11 @@ import threading
 import time
 from collections import OrderedDict
 
+import IPython
 import torch
 
 PAUSE = 0.05  # seconds without a move before drawing ahead, so that the browser gets to paint
-LONG_PAUSE = 3.0  # and before drawing the neighbours along the other sliders
+LONG_PAUSE = 0.5  # and before drawing all along the slider, and the neighbours along the others
 
 
 class Studio:
@@ -25,6 +26,7 @@ class Studio:
         self.requests, self.plans = OrderedDict(), OrderedDict()  # explorer: position; explorer: (soon, later)
         self.last_move = 0.0
         self.waiting = 0  # how many wait for a picture: then nothing is begun ahead, it would take the time from them
+        self.cell_runs = False  # the learner waits: and no move arrives before its end
         self.threads, self.closed = [], False
 
     def open(self):
@@ -42,6 +44,10 @@ class Studio:
             for thread in self.threads:
                 thread.start()
             atexit.register(self.close)
+        events = getattr(IPython.get_ipython(), "events", None)
+        if events is not None:
+            events.register("pre_execute", lambda: self._cell(True))
+            events.register("post_execute", lambda: self._cell(False))
 
     def request(self, explorer, position):
         self._tell(lambda: self.requests.update({explorer: position}))
@@ -85,6 +91,11 @@ class Studio:
             self.last_move = time.monotonic()
             self.change.notify_all()
 
+    def _cell(self, runs):
+        with self.change:
+            self.cell_runs = runs
+            self.change.notify_all()
+
     def _serve(self):
         torch.set_num_threads(1)  # OpenMP counts by thread
         while not self.closed:
@@ -107,23 +118,26 @@ class Studio:
         torch.set_num_threads(1)
         while not self.closed:
             with self.change:
-                explorer, position, wait = self._next_plan()
+                explorer, positions, wait = self._next_plan()
                 if explorer is None:
                     self.change.wait(wait)
                     continue
+                position = positions.pop(0)
             with contextlib.suppress(BaseException):  # shown when somebody goes there
-                explorer._frame(position)
+                explorer._work_ahead(position, last=not positions)
             del explorer
 
     def _next_plan(self):
-        """The next position to draw ahead, that of the explorer moved last first; or how long to wait for one."""
+        """The positions to draw ahead next, those of the explorer moved last first; or how long to wait for one."""
+        if self.requests or self.waiting or self.cell_runs:
+            return None, None, None
         rest = time.monotonic() - self.last_move
         waits = []
         for stage, pause in enumerate((PAUSE, LONG_PAUSE)):
             for explorer in reversed(self.plans):
                 if self.plans[explorer][stage]:
-                    if rest >= pause and not self.requests and not self.waiting:
-                        return explorer, self.plans[explorer][stage].pop(0), None
+                    if rest >= pause:
+                        return explorer, self.plans[explorer][stage], None
                     waits.append(max(pause - rest, PAUSE))
         return None, None, min(waits) if waits else None
 

@@ -206,20 +206,52 @@ def filter_calls():
     _call("prctl", PR_SET_SECCOMP, ctypes.c_ulong(2), pointer, 0, 0)
 
 
-def memory_inside(pid):
-    """Bytes of anonymous memory of all processes in the namespace whose process 1 is `pid` here, without what that one
-    shares with this one since the fork. Raises: OSError where it cannot be seen."""
-    inside = Path(f"/proc/{pid}/root/proc")
-    if (inside / "self").exists():  # still the one of this process: it has none of its own yet
-        return 0
-    total = -anonymous(Path("/proc/self/status"))
-    for entry in os.listdir(inside):
-        if entry.isdigit():
+class Usage:
+    """What the processes of a submission use: all of the namespace whose process 1 is `pid` here; without namespaces,
+    those of its session. Its methods raise OSError where that cannot be seen."""
+
+    def __init__(self, pid, confined):
+        self.pid, self.confined, self.most, self.seen = pid, confined, 0.0, {}
+        self.proc = Path(f"/proc/{pid}/root/proc" if confined else "/proc")
+
+    def memory(self):
+        """Bytes of anonymous memory, without what process 1 shares with this process since the fork."""
+        if (self.proc / "self").exists():  # still the one of this process: it has none of its own yet
+            return 0
+        total = -anonymous(Path("/proc/self/status"))
+        for entry in self._entries():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # gone meanwhile
-                total += anonymous(inside / entry / "status")
-    return total
+                total += anonymous(entry / "status")
+        return total
+
+    def time(self):
+        """(seconds of CPU time so far, whether all processes sleep). Where there is no /proc: (0, True)."""
+        if self.confined and (self.proc / "self").exists():
+            return 0.0, False
+        alive, asleep = 0.0, True
+        for entry in self._entries():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                _, session, begun, own, waited_for = stat(entry / "stat")
+                if self.confined or session == self.pid:
+                    alive += own + waited_for
+                    self.seen[entry.name, begun] = own
+                    asleep = asleep and not any(stat(task / "stat")[0] in b"RD" for task in (entry / "task").iterdir())
+        # Those who have gone are seen in their parent, if that waited for them, or were seen before, if they lived.
+        self.most = max(self.most, alive, sum(self.seen.values()))
+        return self.most, asleep
+
+    def _entries(self):
+        return [self.proc / name for name in os.listdir(self.proc) if name.isdigit()] if self.proc.exists() else []
 
 
 def anonymous(status):
     sizes = re.findall(rb"^Rss(?:Anon|Shmem):\s*(\d+) kB", status.read_bytes(), re.M)
     return sum(map(int, sizes)) * 1024
+
+
+def stat(path):
+    """(state, session, start, seconds of CPU time, those of children that it has waited for) of a process or thread."""
+    fields = path.read_bytes().rpartition(b")")[2].split()
+    own, waited_for = (int(fields[i]) + int(fields[i + 1]) for i in (11, 13))
+    tick = os.sysconf("SC_CLK_TCK")
+    return fields[0], int(fields[3]), fields[19], own / tick, waited_for / tick

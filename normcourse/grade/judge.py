@@ -15,7 +15,7 @@ from .. import check
 from ..check.comparison import compare
 from ..check.runner import right_answer
 from . import notebook, wire
-from .child import Attempt
+from .child import Attempt, Budget
 from .hidden import earned, load_each
 from .notebook import Refused
 
@@ -95,12 +95,12 @@ def fingerprint(folder):
 
 
 def grade(submission, content, exam, sandbox):
-    """The result of a submission, and whether a clock or the death of its process had a part in it. Raises: Refused."""
+    """The result of a submission, and whether a clock or the end of its process cost it points. Raises: Refused."""
     cells = notebook.read(content)
     exercise = _exercise(cells, submission.path, exam)
     tasks, essays = exam.exercises[exercise]
-    results, wrong = {}, []
-    with Attempt(cells, tasks, sandbox) as attempt:
+    results, wrong, budget = {}, [], Budget(sum(task.seconds for task in tasks.values()))
+    with Attempt(cells, tasks, sandbox, budget) as attempt:
         missing, broken = attempt.reading()
         for name, task in tasks.items():
             result = {"of": task.points, "points": 0.0, "cases": 0, "passed": 0, "failed": {}, "said": []}
@@ -115,7 +115,7 @@ def grade(submission, content, exam, sandbox):
                     wrong.append(name)
         if wrong:
             attempt.finish()
-    with Attempt(cells, tasks, sandbox) as again:
+    with Attempt(cells, tasks, sandbox, budget) as again:
         _explain(wrong, tasks, exam, again, results)
     result = {
         "exercise": exercise,
@@ -126,7 +126,7 @@ def grade(submission, content, exam, sandbox):
         "notes": attempt.notes(),
         "language": language(cells),
     }
-    return result, attempt.disturbed
+    return result, attempt.disturbed and result["points"] < result["of"]
 
 
 def _judge(task, trials, attempt, result):

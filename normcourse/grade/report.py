@@ -49,6 +49,11 @@ NOTES = {
     "ended": ("第 {} 个单元格使进程退出：只执行了其中的导入、定义和赋值。", "{} ended the process: only {}."),
     "malformed": ("第 {} 个单元格干扰评分：只执行了其中的导入、定义和赋值。", "{} disturbed the grading: only {}."),
 }
+ALONE = (
+    "第一次评分时有单元格或答案超时，或者进程退出了，所以旁边什么也不运行，又评了一次；这是第二次的结果。",
+    "Cells or answers ran out of time or the process ended, so it was graded once more with nothing running beside it; "
+    "this is the second result.",
+)
 KEPT = "its imports, definitions and assignments were run", "their imports, definitions and assignments were run"
 
 
@@ -140,7 +145,7 @@ def learner_page(result):
             f'<tr><td></td><td>{_name(essay)}</td><td class="number">– / {part["of"]}</td><td>{both(words)}</td></tr>'
         )
     body.append("</table>")
-    body += [both(words, "p") for words in below]
+    body += [both(words, "p") for words in [*below, *([ALONE] if result.get("alone") else [])]]
     preferred = result["language"] or ("en" if result["learner"].isascii() else "zh")
     return page(f"{result['learner']} · {result['exercise']}", "\n".join(body), preferred)
 

@@ -79,7 +79,7 @@ class Run:
             graded, disturbed = grade(submission, content, self.exam, sandbox)
             if disturbed and not alone:
                 return None
-            result |= graded
+            result |= graded | {"alone": alone}
         except Refused as refused:
             if not (reason or alone):
                 return None

@@ -15,6 +15,7 @@ import random
 import select
 import signal
 import socket
+import struct
 import sys
 import traceback
 import types
@@ -134,7 +135,8 @@ def guarded_builtins():
 
 
 def keep(talk, life, shell, closing, confined):
-    """Start the child, and see to it that it ends: when the judge closes `life`, or when it takes too much memory."""
+    """Start the child, tell the judge through `life` what it uses, and see to it that it ends: when the judge closes
+    `life`, or when it takes too much memory."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if confined:
         confine.die_with_parent()
@@ -149,12 +151,14 @@ def keep(talk, life, shell, closing, confined):
         finally:
             os._exit(0)
     os.close(talk)
-    ended = select.poll()
-    ended.register(life, select.POLLIN)
+    asked, usage = select.poll(), confine.Usage(child, confined)
+    asked.register(life, select.POLLIN)
     with contextlib.suppress(Exception):  # it has just ended, or it hides: then it is ended now
-        while not ended.poll(50) and os.waitpid(child, os.WNOHANG)[0] == 0:
-            if confined and confine.memory_inside(child) > confine.MEMORY:
-                break
+        while os.waitpid(child, os.WNOHANG)[0] == 0 and not (confined and usage.memory() > confine.MEMORY):
+            if asked.poll(50):
+                if not os.read(life, 1):
+                    break
+                os.write(life, struct.pack("<d?", *usage.time()))
     with contextlib.suppress(OSError):
         (os.kill if confined else os.killpg)(child, signal.SIGKILL)
     with contextlib.suppress(OSError):

@@ -5,8 +5,8 @@ case      judge -> child, answer    child -> judge: as in `normcourse.check.wire
 """
 
 import json
+import socket
 import struct
-import time
 
 from ..check.wire import Malformed, read_answer, read_case, write_answer, write_case
 
@@ -19,27 +19,32 @@ class Ended(Exception):
     """The other side is gone."""
 
 
-def send(connection, header, arrays=()):
-    """Send a header and byte strings. Raises: Ended, TimeoutError (after the socket's timeout)."""
+def send(connection, header, arrays=(), wait=None):
+    """Send a header and byte strings. wait: called before each part that is sent, until the socket takes one; it raises
+    what ends that. Without it the socket blocks. Raises: Ended, and what `wait` raises."""
     head = json.dumps(header).encode()
-    try:
-        connection.sendall(b"".join([struct.pack("<II", len(head), sum(map(len, arrays))), head, *arrays]))
-    except TimeoutError:
-        raise
-    except OSError as error:
-        raise Ended from error
+    left = memoryview(b"".join([struct.pack("<II", len(head), sum(map(len, arrays))), head, *arrays]))
+    while left:
+        if wait:
+            wait()
+        try:
+            left = left[connection.send(left, socket.MSG_DONTWAIT if wait else 0) :]
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            raise Ended from error
 
 
-def receive(connection, deadline=None, body_limit=1 << 32, header_limit=1 << 32):
+def receive(connection, wait=None, body_limit=1 << 32, header_limit=1 << 32):
     """(header, body) of the next frame.
 
-    Args: deadline: of `time.monotonic`. body_limit, header_limit: bytes.
-    Raises: Malformed, Ended, TimeoutError.
+    Args: wait: as in `send`, until there is something to read. body_limit, header_limit: bytes.
+    Raises: Malformed, Ended, and what `wait` raises.
     """
-    head_size, body_size = struct.unpack("<II", _exactly(connection, 8, deadline))
+    head_size, body_size = struct.unpack("<II", _exactly(connection, 8, wait))
     if head_size > header_limit or body_size > body_limit:
         raise Malformed(f"{head_size} + {body_size} bytes; at most {header_limit} + {body_limit} were expected")
-    head, body = _exactly(connection, head_size, deadline), _exactly(connection, body_size, deadline)
+    head, body = _exactly(connection, head_size, wait), _exactly(connection, body_size, wait)
     try:
         header = json.loads(bytes(head))
     except (ValueError, RecursionError) as error:
@@ -49,19 +54,14 @@ def receive(connection, deadline=None, body_limit=1 << 32, header_limit=1 << 32)
     return header, body
 
 
-def _exactly(connection, size, deadline):
+def _exactly(connection, size, wait):
     buffer = bytearray(size)
     view, have = memoryview(buffer), 0
     while have < size:
-        if deadline is not None:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            connection.settimeout(left)
+        if wait:
+            wait()
         try:
             got = connection.recv_into(view[have:])
-        except TimeoutError:
-            raise
         except OSError as error:
             raise Ended from error
         if not got:

@@ -13,6 +13,7 @@ from ...canvas import (
     VERMILLION,
     band,
     curve,
+    decades,
     finding,
     level,
     note,
@@ -21,8 +22,9 @@ from ...canvas import (
     signed,
     text,
     theory,
+    tone,
 )
-from ...i18n import TERMS, term
+from ...i18n import TERMS
 from ..curves import LOSS, norm_name
 
 
@@ -42,12 +44,10 @@ def before_and_after(frame, axes):
         ax.stairs(shares, bins, fill=True, color=SKY, alpha=0.8)
         ax.stairs(shares, bins, color=BLUE, linewidth=1.0)
         ax.axvline(values.mean(), ymax=0.88, color=GREY, linewidth=1.2)
-        skew = signed(_skewness(values), 1)
-        shape = text(f"偏度 {skew}", f"skewness {skew}", "  ")
-        if ax is axes[1] and skew == signed(_skewness(x), 1):
-            shape = text(f"偏度仍是 {skew}", f"skewness still {skew}", "  ")
-        mean, std = signed(values.mean(), 2), values.std()
-        ax.set_title(f"{text(zh, en, ' ')}  μ = {mean}, σ = {std:.2f}\n{shape}", fontsize=11.5)
+        skew, mean, std = signed(_skewness(values), 1), signed(values.mean(), 2), values.std()
+        still = ax is axes[1] and skew == signed(_skewness(x), 1)
+        words = f"μ = {mean}，σ = {std:.2f}，偏度{'仍是' if still else ''} {skew}"
+        finding(ax, f"{zh}：{words}", f"{en}: μ = {mean}, σ = {std:.2f}, skewness {'still ' if still else ''}{skew}")
         outside = np.abs(values) > reach
         words = text(f"图外 {outside.sum()} 个，最远", f"{outside.sum()} outside, as far as", " ")
         furthest = values[np.abs(values).argmax()]
@@ -81,7 +81,7 @@ def geometry(frame, axes):
         low, high = f"{radii.min():.2f}", f"{radii.max():.2f}"
         between = low if low == high else f"{low} … {high}"
         zh, en = f"离平面最远 {far:.2f}，半径 {between}", f"off the plane by ≤ {far:.2f}, radius {between}"
-        ax.set_title(f"{term(norm)}\n{text(zh, en)}", fontsize=11.5)
+        finding(ax, f"{TERMS[norm][0]}：{zh}", f"{TERMS[norm][1]}: {en}")
 
 
 def _surface(ax, norm, flat):
@@ -93,15 +93,15 @@ def _surface(ax, norm, flat):
         ring = np.cos(turn) * np.array([1, -1, 0]) / np.sqrt(2) + np.sin(turn) * np.array([1, 1, -2]) / np.sqrt(6)
         ax.fill(*flat(3.3 * ring).T, color=SKY, alpha=0.16, linewidth=0)
         ax.plot(*flat(radius * ring).T, color=colour, linewidth=1.6)
-        ax.plot(*flat(np.outer([-3.4, 3.4], one)).T, color=GREEN, linewidth=1.6, linestyle="--")
+        ax.plot(*flat(np.outer([-3.4, 3.4], one)).T, color=GREEN, linewidth=1.6, linestyle="--", zorder=1)
         _beside(ax, "axis", flat(3.4 * one), "(1, 1, 1)", GREEN)
     else:
         ax.fill(radius * np.cos(turn), radius * np.sin(turn), color=colour, alpha=0.14, linewidth=0)
         circles = [np.cos(turn) * np.eye(3)[i] + np.sin(turn) * np.eye(3)[j] for i, j in _PAIRS]
         ax.add_collection(LineCollection([flat(radius * c) for c in circles], colors=colour, linewidths=0.9))
     for i in range(3):
-        ax.plot(*flat(np.outer([0, 3.0], np.eye(3)[i])).T, color=GREY, linewidth=0.9)
-        _beside(ax, f"x{i}", flat(3.0 * np.eye(3)[i]), f"$x_{i + 1}$", "#444444")
+        ax.plot(*flat(np.outer([0, 3.0], np.eye(3)[i])).T, color=GREY, linewidth=0.9, zorder=1)
+        _beside(ax, f"x{i}", flat(3.0 * np.eye(3)[i]), f"$x_{i + 1}$", tone("soft"))
 
 
 def eps_place(frame, axes):
@@ -119,18 +119,21 @@ def eps_place(frame, axes):
             curve(ax, place, rows["std"], rows[column], color=colour, marker=marker, markevery=2)
     std = np.logspace(-8, 4, 25)
     theory(axes[1], "slope", std, 1 / std, "1/σ", at=30)
-    level(axes[1], "inside", eps**-0.5)
-    note(axes[1], "inside", 8e3, 1.3 * eps**-0.5, f"1/√ε = {number(eps**-0.5)}", ha="right", va="bottom")
+    level(axes[1], "inside", eps**-0.5, rf"$1/\sqrt{{\varepsilon}}$ = {number(eps**-0.5, formula=True)}")
     for i, (colour, _, sign, formula) in enumerate(_PLACES.values()):
-        note(axes[0], formula, 30, 10 ** (-6.6 + 0.75 * (2 - i)), f"{sign} {formula}", colour, ha="right", fontsize=11)
+        note(axes[0], formula, 2e-8, 10 ** (3.1 - 0.9 * i), f"{sign} {formula}", colour, fontsize=11)
     one = frame[np.isclose(frame["std"], 1e-3)].set_index("place")["output"]
-    values = "  ".join(f"{sign} {number(one[place])}" for place, (_, _, sign, _) in _PLACES.items())
-    axes[0].set_title(f"{dtype}, ε = {number(eps)}, σ = 0.001:\n{text('输出', 'output', ' ')}  {values}", fontsize=11.5)
-    lost = frame[frame["place"] == "inside"]["gradient_norm"].isna()
-    largest = frame[frame["place"] == "inside"]["gradient_norm"].max()
-    words = text("根号内：梯度最大", "inside: largest gradient", " ")
-    nans = text(f"有 {lost.sum()} 个点是 nan", f"nan at {lost.sum()} points", "  ")
-    axes[1].set_title(f"{words} {number(largest)}\n{nans}", fontsize=11.5)
+    inside, outside = number(one["inside"]), number(one["outside"])
+    finding(
+        axes[0],
+        f"{dtype}，σ = 0.001：ε 在根号内剩 {inside}，在外剩 {outside}",
+        f"{dtype}, σ = 0.001: ε inside the root {inside}, outside {outside}",
+    )
+    inner = frame.loc[frame["place"] == "inside", "gradient_norm"]
+    lost, largest = frame["gradient_norm"].isna().sum(), number(inner.max())
+    zh, en = f"ε 在根号内：梯度最大 {largest}", f"ε inside the root: gradient ≤ {largest}"
+    nans = (f"；{lost} 个点是 nan（×）", f"; {lost} points nan (×)") if lost else ("", "")
+    finding(axes[1], zh + nans[0], en + nans[1])
 
 
 def norm_spectrum(frame, ax):
@@ -139,22 +142,27 @@ def norm_spectrum(frame, ax):
     Columns `norm`, `index`, `singular_value`, `resolution`; `theory` 1/√(σ² + ε) and `stretch` ε/√(σ² + ε)³, where
     σ² is the mean square for RMSNorm.
     """
-    d = frame["index"].max() + 1
-    x, y = ("方向（由大到小）", "direction (sorted)"), ("奇异值", "singular value")
-    setup(ax, x, y, (-0.5, 63.5), (1e-14, 1e4), "log")
+    d, last = frame["index"].max() + 1, 8
+    x = (f"方向，由大到小，共 {d} 个，这里是最后几个", f"directions, sorted: the last of {d}")
+    limits = decades(frame["singular_value"], 4, (-12, 4))
+    setup(ax, x, ("奇异值", "singular value"), (-last + 0.4, 0.6), limits, "log")
+    names = [index for index in range(1 - last, 1) if d + index > 0]
+    ax.set_xticks(names, [str(d + index) for index in names])
     passed = {}
-    for norm, size in (("rms_norm", 7.0), ("layer_norm", 4.5)):
+    for norm, size, shift in (("rms_norm", 13.0, 0.12), ("layer_norm", 13.0, -0.12)):
         rows = frame[frame["norm"] == norm]
         values = np.where(rows["singular_value"] > rows["resolution"], rows["singular_value"], 0.0)
+        shown = slice(-last, None)
+        at = rows["index"].to_numpy()[shown] - d + 1 + shift
         style = {"markersize": size, "linestyle": "", "markevery": 1}
-        curve(ax, norm, rows["index"], values, norm_name(norm), norm, **style)
+        curve(ax, norm, at, values[shown], norm_name(norm), norm, **style)
         passed[norm] = int((values > 0.01 * rows["theory"].iloc[0]).sum())
     flat, stretch = rows["theory"].iloc[0], rows["stretch"].iloc[0]
-    theory(ax, "flat", [0, max(d - 3, 1)], [flat, flat])
-    note(ax, "flat", 0, flat * 2.5, "1/√(σ² + ε)", va="bottom")
-    level(ax, "stretch", stretch)
-    note(ax, "stretch", 0, stretch / 3, f"ε / √(σ² + ε)³ = {number(stretch)}", va="top")
-    note(ax, "zero", 63, 4e-14, "▼ = 0", "#444444", ha="right")
+    level(ax, "flat", flat, r"$1/\sqrt{\sigma^2 + \varepsilon}$")
+    words = r"$\varepsilon\,/\,\sqrt{\sigma^2 + \varepsilon}^{\,3}$"
+    level(ax, "stretch", stretch, f"{words} = {number(stretch, formula=True)}")
+    words = text("0：这个方向挡住了", "0: this direction is blocked", "  ") + " ▼"
+    note(ax, "zero", -0.25, 0.035, words, tone("soft"), ha="right", transform=ax.get_xaxis_transform())
     ln, rms = passed["layer_norm"], passed["rms_norm"]
     finding(
         ax,
@@ -170,11 +178,12 @@ def weight_growth(frame, axes):
     """
     steps, square = frame["step"].max(), r"$\|W\|^2$"
     x = ("训练步数", "training step")
-    setup(axes[0], x, (square, square), (0, steps), (1, 1e5), "log")
-    setup(axes[1], x, (rf"$\eta\,/\,${square}", rf"$\eta\,/\,${square}"), (0, steps), (1e-5, 1e0), "log")
+    heights, rates = (decades(frame[column], 1, (-6, 8)) for column in ("squared_norm", "effective_rate"))
+    setup(axes[0], x, (square, square), (0, steps), heights, "log")
+    setup(axes[1], x, (rf"$\eta\,/\,${square}", rf"$\eta\,/\,${square}"), (0, steps), rates, "log")
     for ax, column in zip(axes, ("squared_norm", "effective_rate")):
         for (rate, seed), rows in frame[~frame["here"]].groupby(["rate", "seed"]):
-            curve(ax, (rate, seed), rows["step"], rows[column], color="#bbbbbb", marker="", linewidth=1.2)
+            curve(ax, (rate, seed), rows["step"], rows[column], color=GREY, marker="", linewidth=1.0, alpha=0.6)
         for seed, rows in frame[frame["here"]].groupby("seed"):
             curve(ax, seed, rows["step"], rows[column], color=BLUE, marker="", linewidth=2.0, zorder=3)
     runs = frame[frame["here"]]
@@ -184,12 +193,17 @@ def weight_growth(frame, axes):
         words = text("勾股定理", "Pythagoras", " ")
         theory(axes[0], "pythagoras", one["step"].to_numpy(), one["theory"].to_numpy(), words, at=steps * 0.8)
     growth, start = last["squared_norm"] / first["squared_norm"], number(first["effective_rate"])
-    diverged, finite = text("发散", "diverged", " "), np.isfinite(growth)
-    result = f"{square} × {number(growth)}" if finite else diverged
-    axes[0].set_title(f"{text(f'{steps} 步之后', f'after {steps} steps', ' ')}\n{result}", fontsize=11.5)
-    words = text("等效学习率", "effective learning rate", " ")
-    change = f"{start} → {number(last['effective_rate']) if finite else diverged}"
-    axes[1].set_title(f"{words}\n{change}", fontsize=11.5)
+    if np.isfinite(growth):
+        end = number(last["effective_rate"])
+        finding(
+            axes[0],
+            f"{steps} 步之后，{square} 变成 {number(growth)} 倍",
+            f"after {steps} steps {square} is {number(growth)} ×",
+        )
+        finding(axes[1], f"等效学习率：{start} → {end}", f"effective rate: {start} → {end}")
+    else:
+        finding(axes[0], f"{steps} 步之内就发散了", f"diverged within {steps} steps")
+        finding(axes[1], f"等效学习率从 {start} 起", f"effective rate, from {start}")
 
 
 def drift_and_loss(frame, axes):
@@ -198,14 +212,14 @@ def drift_and_loss(frame, axes):
     Column `measure` says which statistic: "shift" (means of the units) or "scale" (standard deviation of the layer).
     """
     steps = frame["step"].max()
-    names = {"shift": ("单元均值的移动", "movement of means"), "scale": ("尺度的变化", "change of scale")}
+    names = {"shift": ("单元均值每步移动", "means move per step"), "scale": ("尺度每步变化", "scale moves per step")}
     moved = names[frame["measure"].iloc[0]]
     x = ("训练步数", "training step")
     setup(axes[0], x, LOSS, (0, steps), (2.6, 4.2))
-    setup(axes[1], x, ("每步的变化", "movement per step"), (0, steps), (1e-5, 1e0), "log")
-    level(axes[0], "unigram", frame["unigram"].iloc[0])
+    setup(axes[1], x, moved, (0, steps), decades(frame["moved"], 1, (-6, 1)), "log")
+    level(axes[0], "unigram", frame["unigram"].iloc[0])  # among the curves: its name has room below them only
     note(axes[0], "unigram", 5, 2.64, "- - " + text("只用字符频率", "character frequencies only", " "))
-    signs = {}
+    ends = {}
     for ax, column in zip(axes, ("loss", "moved")):
         for variant, (colour, marker, zh, en) in _VARIANTS.items():
             groups = frame[frame["variant"] == variant].groupby("step")[column]
@@ -214,10 +228,15 @@ def drift_and_loss(frame, axes):
             style = {"color": colour, "marker": marker, "markevery": 2}
             label = text(zh, en) if ax is axes[1] else None
             curve(ax, variant, middle.index, middle, label, **style)
-            signs.setdefault(column, []).append(f"{_SIGNS[marker]} {number(middle.iloc[-1])}")
-    heading = text(f"{steps} 步时的损失", f"loss at step {steps}", " ")
-    axes[0].set_title(f"{heading}\n{'   '.join(signs['loss'])}", fontsize=11.5)
-    axes[1].set_title(f"{text(*moved, ' ')}\n{'   '.join(signs['moved'])}", fontsize=11.5)
+            ends[column, variant] = number(middle.iloc[-1])
+    normed, shaken = ends["loss", "layer_norm"], ends["loss", "shaken"]
+    finding(
+        axes[0],
+        f"{steps} 步时的损失：层归一化 {normed}，晃动 {shaken}",
+        f"loss at {steps}: LayerNorm {normed}, shaken {shaken}",
+    )
+    normed, none = ends["moved", "layer_norm"], ends["moved", "none"]
+    finding(axes[1], f"层归一化 {normed}，没有归一化 {none}", f"LayerNorm {normed}, no norm {none}")
 
 
 def statistics_cubes(frame, axes):
@@ -230,19 +249,19 @@ def statistics_cubes(frame, axes):
         _cube(ax, rows)
         elsewhere = share["batch"] != here["batch"]
         later = ~elsewhere & (share["position"] > here["position"])
-        zh = f"{len(share)} 个元素决定 y：别的样本里 {elsewhere.sum()} 个，后面的位置上 {later.sum()} 个"
-        en = f"{len(share)} affect y: {elsewhere.sum()} in other samples, {later.sum()} at later positions"
-        ax.set_title(f"{term(norm)}\n{text(zh, en)}", fontsize=10.5)
+        zh = f"{len(share)} 个数决定 y，别的样本里 {elsewhere.sum()}，后面的位置 {later.sum()}"
+        en = f"{len(share)} affect y, other samples {elsewhere.sum()}, later {later.sum()}"
+        ax.set_title(text(f"{TERMS[norm][0]}：{zh}", f"{TERMS[norm][1]}: {en}"), fontsize=11)
 
 
 def _cube(ax, rows):
     batches, positions, features = (rows[name].max() + 1 for name in ("batch", "position", "feature"))
-    pitch, deep = features + 2.4, np.array([0.42, 0.34])
-    ax.set(xlim=(-1.6, batches * pitch - 0.6), ylim=(-1.6, positions + 1.4), aspect="equal", anchor="NW")
+    pitch, deep = features + 1.3, np.array([0.42, 0.34])
+    ax.set(xlim=(-1.0, batches * pitch - 0.6), ylim=(-1.2, positions + 1.2), aspect="equal", anchor="NW")
     ax.set_axis_off()
     polygons, colours, dots = [], [], []
     for row in rows.itertuples():
-        face = VERMILLION if row.chosen else SKY if row.influence > 0 else "#f2f2f2"
+        face = VERMILLION if row.chosen else SKY if row.influence > 0 else tone("empty")
         corner = np.array([row.batch * pitch + row.feature, positions - 1.0 - row.position])
         square = corner + np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
         faces = [square]
@@ -253,29 +272,30 @@ def _cube(ax, rows):
         polygons += faces
         colours += [face] * len(faces)
         if row.chosen:
-            note(ax, "chosen", *(corner + 0.5), "y", "white", fontsize=9, ha="center", va="center")
+            chosen = corner + 0.5
         elif row.influence > 0:
             dots.append(corner + 0.5)
-    ax.add_collection(PolyCollection(polygons, facecolors=colours, edgecolors="#777777", linewidths=0.6))
-    ax.plot(*np.array(dots).T, "o", color="black", markersize=2.0)
+    ax.add_collection(PolyCollection(polygons, facecolors=colours, edgecolors=GREY, linewidths=0.6))
+    ax.plot(*np.array(dots).T, "o", color="black", markersize=2.5)
+    y = ax.text(*chosen, "y", color="black", fontsize=10, ha="center", va="center", zorder=6)
+    y._normcourse_ground = VERMILLION
     for batch in range(batches):
         words = text(f"样本 {batch + 1}", f"sample {batch + 1}", " ")
-        note(ax, f"sample {batch}", batch * pitch + features / 2, positions + 0.5, words, fontsize=9, **_LEGEND)
+        note(ax, f"sample {batch}", batch * pitch + features / 2, positions + 0.5, words, **_LEGEND)
     words = text("特征", "feature", " ") + " →"
-    note(ax, "feature", features / 2, -0.3, words, fontsize=9, va="top", **_LEGEND)
+    note(ax, "feature", features / 2, -0.3, words, va="top", **_LEGEND)
     words = "← " + text("位置", "position", " ")
-    note(ax, "position", -0.3, positions / 2, words, "#444444", fontsize=9, rotation=90, **_UPRIGHT)
+    note(ax, "position", -0.3, positions / 2, words, tone("soft"), fontsize=9, rotation=90, **_UPRIGHT)
 
 
 _PAIRS = ((0, 1), (1, 2), (0, 2))
 _UPRIGHT = {"ha": "right", "va": "center"}
-_LEGEND = {"colour": "#444444", "ha": "center"}
+_LEGEND = {"fontsize": 9, "ha": "center"}
 _PLACES = {
-    "inside": (BLUE, "o", "●", "√(σ² + ε)"),
-    "outside": (VERMILLION, "s", "■", "σ + ε"),
-    "clamp": (GREEN, "^", "▲", "max(σ, ε)"),
+    "inside": (BLUE, "o", "●", r"$\sqrt{\sigma^2 + \varepsilon}$"),
+    "outside": (VERMILLION, "s", "■", r"$\sigma + \varepsilon$"),
+    "clamp": (GREEN, "^", "▲", r"$\max(\sigma, \varepsilon)$"),
 }
-_SIGNS = {"o": "●", "s": "■", "^": "▲"}
 _VARIANTS = {
     "none": (*STYLES["none"][:2], "无归一化", "no norm"),
     "layer_norm": (*STYLES["layer_norm"][:2], *TERMS["layer_norm"]),

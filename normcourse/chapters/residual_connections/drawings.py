@@ -2,14 +2,33 @@
 
 import numpy as np
 
-from ...canvas import BLUE, GREEN, GREY, VERMILLION, band, curve, finding, level, number, setup, spread, text, theory
-from ..curves import LAYER, LOSS, against_the_whole, closed_form, per_placement, recorded
+from ...canvas import (
+    BLUE,
+    GREEN,
+    GREY,
+    VERMILLION,
+    band,
+    curve,
+    decades,
+    finding,
+    heat_map,
+    level,
+    number,
+    setup,
+    signed,
+    spread,
+    text,
+    theory,
+    window,
+)
+from ..curves import LAYER, LOSS, against_the_whole, closed_form, each, per_placement, reach, recorded
 
 
 def variance_growth(frame, ax):
     """Variance of the stream at each layer, per placement, over its closed form."""
     depth = frame["layer"].max()
-    setup(ax, LAYER, ("方差", "variance"), (0, 100), (1e-4, 1e32), "log")
+    limits = decades(frame[["variance", "theory"]], 8, (-72, 80))
+    setup(ax, LAYER, ("方差", "variance"), reach(depth), limits, "log")
     _, variance = per_placement(frame, ax, "variance")["residual"]
     value = number(variance[-1] / variance[0])
     finding(
@@ -20,14 +39,10 @@ def variance_growth(frame, ax):
 
 
 def learning_rate_map(frame, ax):
-    """Final training loss for every depth and learning rate of one wiring; what diverged is white. A recorded run."""
-    import seaborn
-
+    """Final training loss for every depth and learning rate of one wiring; what diverged says so. A recorded run."""
     losses = frame.pivot_table(index="learning_rate", columns="depth", values="loss", aggfunc="mean", dropna=False)
     losses = losses.replace(np.inf, np.nan).sort_index(ascending=False)
-    colours = {"vmin": 2.2, "vmax": 3.6, "cmap": "cividis_r"}
-    seaborn.heatmap(losses, ax=ax, annot=True, fmt=".2f", cbar=False, annot_kws={"size": 9}, **colours)
-    ax.tick_params(axis="y", rotation=0)
+    heat_map(ax, losses, 2.2, 3.6, beyond=(9.99, text("发散", "div.", " ")), size=9)
     ax.set_xlabel(text("层数", "depth (layers)", "  ") + f"    {recorded()} {frame['date'].iloc[0]}")
     ax.set_ylabel(text("学习率", "learning rate", "  "))
     rate, depth = losses.stack().idxmin()
@@ -44,7 +59,8 @@ def skip_spectrum(frame, axes):
     here, (left, right) = frame["here"].iloc[0], axes
     rows = frame[np.isclose(frame["branch_scale"], here)]
     values = rows.groupby("index")["singular_value"].mean().to_numpy()
-    ylabel, ylim = ("奇异值", "singular value"), (1e-3, 1e3)
+    sizes = frame.groupby(["branch_scale", "index"])["singular_value"].mean()
+    ylabel, ylim = ("奇异值", "singular value"), window(sizes, (1e-2, 1e1), (1e-2, 1e2), (1e-3, 1e3))
     setup(left, ("方向（由大到小）", "direction (sorted)"), ylabel, (0, len(values)), ylim, "log")
     level(left, "one", 1, text("梯度不变", "unchanged", " "), below=True)
     curve(left, "values", np.arange(len(values)), values, placement="residual", marker="")
@@ -74,8 +90,8 @@ def path_lengths(frame, ax):
         ax,
         ("经过的残差分支数", "branches passed through"),
         ("占梯度平方的份额", "share of squared gradient"),
-        (-0.5, 60.5),
-        (0, 0.5),
+        window(middle.index[middle > 1e-4].max(), (-0.5, 15.5), (-0.5, 30.5), (-0.5, 60.5)),
+        window(1.1 * max(groups.max().max(), frame["theory"].max()), (0, 0.2), (0, 0.3), (0, 0.5), (0, 1)),
     )
     ax.fill_between(middle.index, middle, step="mid", color=GREEN, alpha=0.3, linewidth=0)
     band(ax, "seeds", middle.index, groups.min(), groups.max(), "residual")
@@ -93,8 +109,8 @@ def path_lengths(frame, ax):
 
 def layer_drops(frame, ax):
     """Loss of trained networks with one layer left out, per placement; the layer in column `here` is marked."""
-    here = int(frame["here"].iloc[0])
-    setup(ax, ("去掉的是第几层", "layer left out"), LOSS, (0.5, frame["layer"].max() + 0.5), (2, 6))
-    losses = against_the_whole(frame, ax, here)
-    heading = text(f"损失，完整网络 → 去掉第 {here} 层：", f"Loss, whole network → without layer {here}:", " ")
-    ax.set_title(heading + "\n" + losses)
+    here, last = int(frame["here"].iloc[0]), frame["layer"].max()
+    limits = window(frame["loss"], (2, 4), (2, 6), (2, 10))
+    setup(ax, ("去掉的是第几层", "layer left out"), LOSS, (0.5, last + 0.5), limits)
+    zh, en = each(against_the_whole(frame, ax, here), lambda value: signed(value, 2, "+"))
+    finding(ax, f"去掉第 {here} 层，损失：{zh}", f"Without layer {here} the loss changes by: {en}")

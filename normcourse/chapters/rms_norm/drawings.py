@@ -8,16 +8,18 @@ from ...canvas import (
     STYLES,
     band,
     curve,
+    decades,
     finding,
     level,
     note,
-    number,
     setup,
     signed,
     text,
     theory,
+    tone,
+    window,
 )
-from ..curves import LAYER, closed_form, norm_name, recorded
+from ..curves import LAYER, closed_form, each, norm_name, recorded
 
 
 def recentring(frame, axes):
@@ -66,20 +68,19 @@ def mean_share(frame, ax):
     Columns: layer, share, norm, seed, step, width.
     """
     step, width = frame["step"].iloc[0], frame["width"].iloc[0]
-    setup(ax, LAYER, ("均值占功率的比例", "mean's share of power"), (0, frame["layer"].max()), (1e-4, 1), "log")
-    level(ax, "chance", 1 / width)
-    words = f"1/d = {1 / width:.1%}\n" + text("随机向量", "random vector", " ")
-    note(ax, "chance", 0.08, 1.6 / width, words, va="bottom")
-    last = []
+    share, limits = ("均值占功率的比例", "mean's share of power"), decades(frame["share"], 1, (-5, 0))
+    setup(ax, LAYER, share, (0, frame["layer"].max()), limits, "log")
+    level(ax, "chance", 1 / width, text("随机向量", "random vector", " ") + f": 1/d = {1 / width:.1%}")
+    last = {}
     for norm, rows in frame.groupby("norm", sort=False):
         groups = rows.groupby("layer")["share"]
         mean = groups.mean()
         band(ax, norm, mean.index, groups.min(), groups.max(), norm)
         curve(ax, norm, mean.index, mean, norm_name(norm), norm, markevery=1)
-        low, high = (f"{value:.1%}" for value in (groups.min().iloc[-1], groups.max().iloc[-1]))
-        last.append(f"{norm_name(norm)} {low}" + f"–{high}" * (low != high))
-    zh, en = f"第 {step} 步，最后一层均值的占比：", f"Step {step}, the mean's share in the last layer:"
-    ax.set_title(text(zh, en, " ") + "\n" + "   ".join(last))
+        last[norm] = mean.iloc[-1]
+    zh, en = each(last, lambda share: f"{share:.1%}")
+    zh = f"第 {step} 步，最后一层的功率里均值占：{zh}"
+    finding(ax, zh, f"Step {step}, the mean's share of the last layer's power: {en}")
 
 
 FORMS = {
@@ -104,15 +105,16 @@ def norm_timings(frame, axes):
         for place, (form, (origin, name, colour, scratch)) in enumerate(FORMS.items()):
             if form in rows.index:
                 value, ms, floor = rows.loc[form, ["copies", "milliseconds", "bytes_in_copies"]]
-                style = {"facecolor": "white", "hatch": "///"} if scratch else {"facecolor": colour}
+                style = {"facecolor": tone("paper"), "hatch": "///"} if scratch else {"facecolor": colour}
                 ax.barh(place, min(value, limit), 0.4, alpha=0.75, linewidth=1.2, edgecolor=colour, **style)
-                ax.plot([floor, floor], [place - 0.22, place + 0.22], color="black", linewidth=2.5)
+                ax.plot([floor, floor], [place - 0.22, place + 0.22], color=tone("ink"), linewidth=2.5)
                 words = text(f"{origin} ", "from scratch: ", "") if origin and ax is axes[0] else ""
                 words = f"{words}{name}  {_milliseconds(ms)}{' →' if value > limit else ''}"
-                note(ax, form, 0.01 * limit, place - 0.25, words, "#222222", va="bottom")
+                note(ax, form, 0.01 * limit, place - 0.25, words, va="bottom")
         ratio = rows.loc["F.rms_norm", "copies"] / rows.loc["F.layer_norm", "copies"]
-        finding(ax, f"{zh}：F.rms_norm / F.layer_norm = {ratio:.1f}", f"{en}: F.rms_norm / F.layer_norm = {ratio:.1f}")
-    words = text("黑线：字节数 ÷ 复制的速度", "black: bytes ÷ speed of a copy")
+        zh = f"{zh}：F.rms_norm 的用时是 F.layer_norm 的 {ratio:.1f} 倍"
+        finding(ax, zh, f"{en}: F.rms_norm takes {ratio:.1f} × F.layer_norm")
+    words = text("竖线：字节数 ÷ 复制的速度", "bars: bytes ÷ speed of a copy")
     note(axes[1], "marks", 0.45, 0.2, words, va="bottom")
 
 
@@ -140,11 +142,11 @@ def norm_quality(frame, axes):
         mean = rows.groupby("learning_rate")["held_out_loss"].mean()
         curve(left, norm, mean.index * beside, mean, norm_name(norm), norm, marker="")
     left.axvline(here, color=GREY, linewidth=10, alpha=0.2)
-    note(left, "recorded", 2.4e-4, 3.31, f"{recorded()} {frame['date'].iloc[0]}", GREY)
+    note(left, "recorded", 2.4e-4, 2.22, f"{recorded()} {frame['date'].iloc[0]}", tone("soft"))
     by_seed = frame[frame["learning_rate"] == here].pivot(index="seed", columns="norm", values="held_out_loss")
     difference = by_seed[other] - by_seed["layer_norm"]
-    layer_norm = by_seed["layer_norm"].mean()
-    finding(left, f"学习率 {here:g}：LayerNorm {layer_norm:.3f}", f"rate {here:g}: LayerNorm {layer_norm:.3f}")
+    zh, en = each(by_seed[["layer_norm", other]].mean(), lambda loss: f"{loss:.3f}" if loss < DIVERGED else "—")
+    finding(left, f"学习率 {here:g}：{zh}", f"rate {here:g}: {en}")
     reach = 0.06 if other == "rms_norm" else 0.6
     setup(right, ("种子", "seed"), ("损失之差（nat）", "difference (nats)"), (-0.5, 9.5), (-reach, reach))
     level(right, "zero", 0)
@@ -165,13 +167,14 @@ def rotation(frame, ax):
 
     Columns: position, difference, theory, norm, here.
     """
-    here, values = frame["here"].iloc[0], []
+    here, values = frame["here"].iloc[0], {}
     size = ("差的均方根", "rms of norm(Rx) − R norm(x)")
-    setup(ax, ("位置", "position"), size, (0, frame["position"].max()), (-0.03, 1.3))
+    limits = window(frame[["difference", "theory"]], (-0.03, 0.7), (-0.03, 1.3))
+    setup(ax, ("位置", "position"), size, (0, frame["position"].max()), limits)
     for norm, rows in frame.groupby("norm", sort=False):
         curve(ax, norm, rows["position"], rows["difference"], norm_name(norm), norm)
         closed_form(ax, norm, rows, "position", named=norm == "layer_norm")
-        values.append(f"{norm_name(norm)} {number(rows.loc[rows['position'] == here, 'difference'].iloc[0])}")
+        values[norm] = rows.loc[rows["position"] == here, "difference"].iloc[0]
     ax.axvline(here, color=GREY, linewidth=1.2)
-    zh, en = f"位置 {here}，先转与后转相差：", f"Position {here}, the order changes the result by:"
-    ax.set_title(text(zh, en, " ") + "\n" + "   ".join(values))
+    zh, en = each(values)
+    finding(ax, f"位置 {here}，先转与后转相差：{zh}", f"At position {here} the order changes the result by: {en}")

@@ -1,29 +1,47 @@
 """The drawings of chapter 01: the weights' gradients, products of Jacobians, degradation."""
 
-from ...canvas import BLUE, GREEN, GREY, VERMILLION, band, curve, finding, level, note, number, setup, spread, text
+from ...canvas import (
+    BLUE,
+    GREEN,
+    VERMILLION,
+    band,
+    curve,
+    decades,
+    finding,
+    level,
+    note,
+    number,
+    setup,
+    spread,
+    text,
+    tone,
+)
 from ...i18n import term
-from ..curves import LAYER, LOSS, closed_form, recorded
+from ..curves import LAYER, LOSS, closed_form, reach, recorded
 
 
 def weight_gradients(frame, axes):
     """Two panels: gradients of the hidden states, and of the weights that learn from them."""
-    panels = [
-        ("gradient_norm", ("隐藏状态的梯度范数", "gradient norm, hidden states")),
-        ("weight_gradient_norm", ("权重的梯度范数", "gradient norm, weights")),
-    ]
-    for ax, (column, name) in zip(axes, panels):
-        setup(ax, LAYER, ("", ""), (0, 60), (1e-24, 1e8), "log")
+    panels = [("gradient_norm", "隐藏状态", "hidden states"), ("weight_gradient_norm", "权重", "weights")]
+    limits = decades(frame[[column for column, *_ in panels]], 8, (-40, 24))
+    for ax, (column, zh, en) in zip(axes, panels):
+        y = ("梯度范数", "gradient norm") if ax is axes[0] else ("", "")
+        setup(ax, LAYER, y, reach(frame["layer"].max()), limits, "log")
         x, middle, low, high = spread(frame.dropna(subset=column), "layer", column)
         band(ax, "plain", x, low, high, "plain")
         curve(ax, "plain", x, middle, placement="plain")
-        ratio = number(middle[0] / middle[-1]) if middle[-1] else "nan"
-        ax.set_title(text(*name, " ") + "\n" + text("首层/末层", "first/last layer", " ") + f" = {ratio}")
+        if middle[0] and middle[-1]:
+            ratio = number(middle[0] / middle[-1])
+            finding(ax, f"{zh}：首层梯度是末层的 {ratio} 倍", f"{en}: first layer {ratio} × the last")
+        else:
+            finding(ax, f"{zh}：float32 里下溢成 0（▼）", f"{en}: 0 in float32, underflow (▼)")
 
 
 def jacobian_products(frame, ax):
     """Largest, median and smallest singular value of ∂x_l/∂x_0, layer by layer; the band spans the seeds."""
     depth, width = frame["layer"].max(), frame["index"].max() + 1
-    setup(ax, LAYER, ("奇异值", "singular value"), (0, 60), (1e-16, 1e6), "log")
+    seen = frame.loc[frame["singular_value"] > frame["resolution"], "singular_value"]
+    setup(ax, LAYER, ("奇异值", "singular value"), reach(depth), decades(seen, 4, (-16, 8)), "log")
     names = {0: ("最大", "largest"), width // 2: ("中位数", "median"), width - 1: ("最小", "smallest")}
     ends = {}
     for (index, name), colour, marker in zip(names.items(), (BLUE, GREEN, VERMILLION), "o^s"):
@@ -52,7 +70,7 @@ def degradation(frame, ax):
     middle = groups.mean()
     band(ax, "loss", middle.index, groups.min(), groups.max(), placement)
     curve(ax, "loss", middle.index, middle, term(placement, "\n"), placement, markevery=1)
-    note(ax, "recorded", 49.6, 2.24, f"{recorded()} {frame['date'].iloc[0]}", GREY, ha="right")
+    note(ax, "recorded", 49.6, 2.24, f"{recorded()} {frame['date'].iloc[0]}", tone("soft"), ha="right")
     best, deep, loss = middle.idxmin(), middle.index[-1], middle.iloc[-1]
     finding(
         ax,

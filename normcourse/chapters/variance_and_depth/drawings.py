@@ -2,9 +2,24 @@
 
 import numpy as np
 
-from ...canvas import GREY, STYLES, band, curve, finding, level, note, number, setup, spread, text
-from ...i18n import TERMS, term
-from ..curves import LAYER, LOSS, against_the_whole, per_placement, recorded
+from ...canvas import (
+    GREY,
+    STYLES,
+    band,
+    curve,
+    decades,
+    finding,
+    level,
+    note,
+    setup,
+    signed,
+    spread,
+    text,
+    tone,
+    window,
+)
+from ...i18n import TERMS
+from ..curves import LAYER, LOSS, against_the_whole, each, per_placement, reach, recorded
 
 RELATIVE = ("相对改变量", "relative update")
 DIFFERENCE = ("相对差异", "relative difference")
@@ -32,30 +47,25 @@ EDITS = {
 def stream_variance(frame, ax):
     """Variance of the hidden state at each layer over its closed form, on the axis that column `axis` names."""
     depth, log = frame["layer"].max(), frame["axis"].iloc[0] == "log"
-    setup(ax, LAYER, ("方差", "variance"), (0, 100), (0.1, 1e4) if log else (0, 120), "log" if log else "linear")
-    per_placement(frame, ax, "variance", named=depth >= 30)
-    late = min(10, depth)
-    means = (
-        frame[frame["layer"].isin([depth - late, depth])].groupby(["placement", "layer"], sort=False)["variance"].mean()
-    )
-    parts = []
-    for placement in frame["placement"].unique():
-        before, after = means[placement][depth - late], means[placement][depth]
-        factor = f" (×{(after / before) ** (1 / late):.2f})" if before else ""
-        parts.append(f"{term(placement, '/')} {number(after)}{factor}")
-    heading = text(
-        f"第 {depth} 层的方差（末 {late} 层每层倍数）：", f"Variance at layer {depth} (per layer, last {late}):", " "
-    )
-    ax.set_title(heading + "\n" + "    ".join(parts))
+    if log:
+        limits = decades(frame["variance"], 1, (-4, 16))
+    else:
+        limits = window(frame["variance"], *((0, top) for top in (2, 5, 12, 30, 45, 70, 120)))
+    setup(ax, LAYER, ("方差", "variance"), reach(depth), limits, "log" if log else "linear")
+    per_placement(frame, ax, "variance", named=depth >= 10)
+    last = frame[frame["layer"] == depth].groupby("placement", sort=False)["variance"].mean()
+    zh, en = each(last)
+    finding(ax, f"第 {depth} 层的方差：{zh}", f"Variance at layer {depth}: {en}")
 
 
 def layer_updates(frame, axes):
     """Two panels: relative update of every layer, and the angle that column `angle` names, over their closed forms."""
     (left, right), frame = axes, frame.reset_index(drop=True)
     depth, angle = frame["layer"].max(), frame["angle"].iloc[0]
-    setup(left, LAYER, RELATIVE, (1, 100), (0.01, 3), "log", "log")
+    across = window(depth, (1, 10), (1, 30), (1, 100))
+    setup(left, LAYER, RELATIVE, across, decades(frame["relative_update"], 1, (-3, 1)), "log", "log")
     per_placement(frame.assign(theory=frame["theory_update"]), left, "relative_update", named=depth >= 20)
-    setup(right, LAYER, ("夹角（度）", "angle (degrees)"), (1, 100), (0, 100), xscale="log")
+    setup(right, LAYER, ("夹角（度）", "angle (degrees)"), across, (0, 100), xscale="log")
     degrees = np.degrees(np.arccos(frame[[angle, f"theory_{angle}"]].clip(-1, 1)))
     turned = frame.assign(degrees=degrees[angle], theory=degrees[f"theory_{angle}"])
     per_placement(turned, right, "degrees", named=False)
@@ -73,9 +83,10 @@ def merged_layers(frame, axes):
     left, right = axes
     stale, merged = frame[frame["what"] == "stale"], frame[frame["what"] == "merged"]
     depth = stale["layer"].max()
-    setup(left, LAYER, DIFFERENCE, (1, 100), (0.01, 3), "log", "log")
+    across, limits = window(depth, (1, 10), (1, 30), (1, 100)), decades(frame["difference"], 1, (-3, 1))
+    setup(left, LAYER, DIFFERENCE, across, limits, "log", "log")
     per_placement(stale, left, "difference", named=depth >= 20)
-    setup(right, ("从第几层起并联", "merged from layer"), ("", ""), (1, 100), (0.01, 3), "log", "log")
+    setup(right, ("从第几层起并联", "merged from layer"), ("", ""), across, limits, "log", "log")
     per_placement(merged, right, "difference", named=False)
     _per_cent_ticks(left, right)
     _plain_ticks(left, right)
@@ -89,11 +100,8 @@ def merged_layers(frame, axes):
 
 def _both_values(ax, zh, en, values):
     """A title of one line per language: what, and its value for each placement."""
-    parts = [
-        "，".join(f"{TERMS[p][0]} {v}" for p, v in values.items()),
-        ", ".join(f"{TERMS[p][1]} {v}" for p, v in values.items()),
-    ]
-    finding(ax, zh + parts[0], f"{en} {parts[1]}")
+    said = each(values, str)
+    finding(ax, zh + said[0], f"{en} {said[1]}")
 
 
 def _per_cent(share):
@@ -102,12 +110,16 @@ def _per_cent(share):
 
 def _per_cent_ticks(*panels):
     for ax in panels:
-        ax.set_yticks([0.01, 0.1, 1], ["1%", "10%", "100%"])
+        low, high = ax.get_ylim()
+        ticks = {0.001: "0.1%", 0.01: "1%", 0.1: "10%", 1: "100%", 10: "1000%"}
+        ticks = {value: words for value, words in ticks.items() if low <= value <= high}
+        ax.set_yticks([*ticks], [*ticks.values()])
 
 
 def _plain_ticks(*panels):
     for ax in panels:
-        ax.set_xticks([1, 10, 100], ["1", "10", "100"])
+        ticks = [tick for tick in (1, 3, 10, 30, 100) if tick <= ax.get_xlim()[1]]
+        ax.set_xticks(ticks, [str(tick) for tick in ticks])
 
 
 def edited_layers(frame, ax):
@@ -115,12 +127,12 @@ def edited_layers(frame, ax):
     here, edit = int(frame["here"].iloc[0]), frame["edit"].iloc[0]
     zh, en, *axis = EDITS[edit]
     layers = frame["depth"].iloc[0]
-    setup(ax, axis, LOSS, (0.5, layers + 0.5), (2.3, 2.8))
+    setup(ax, axis, LOSS, (0.5, layers + 0.5), window(frame["loss"], (2.3, 2.8), (2.3, 3.3), (2, 5)))
     last = frame["layer"].max()
     here = min(here, last)
-    losses = against_the_whole(frame, ax, here)
-    heading = text(f"{zh.format(here, here + 1)}，损失：", f"loss {en.format(here, here + 1)}:", " ")
-    ax.set_title(heading + "\n" + losses)
+    added = each(against_the_whole(frame, ax, here), lambda value: signed(value, 2, "+"))
+    zh, en = zh.format(here, here + 1), en.format(here, here + 1)
+    finding(ax, f"{zh}，损失：{added[0]}", f"the loss changes {en} by: {added[1]}")
 
 
 def read_layers(frame, ax):
@@ -170,7 +182,7 @@ def rewired_curves(frame, ax):
         band(ax, kind, steps, values.min(), values.max(), color=colour)
         style = {"linestyle": style, "color": colour, "markevery": 1}
         curve(ax, kind, steps, middles[kind], text(*names[kind]), placement, **style)
-    note(ax, "recorded", 199, 4.65, f"{recorded()} {frame['date'].iloc[0]}", GREY, ha="right")
+    note(ax, "recorded", 199, 4.65, f"{recorded()} {frame['date'].iloc[0]}", tone("soft"), ha="right")
     before, changed, soon = middles["kept"][0], *middles["switched"][[0, 2]]
     scratch = middles["scratch"][2]
     finding(

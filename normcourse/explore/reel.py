@@ -1,0 +1,75 @@
+"""The reel: pictures drawn ahead lie in the browser, where a control steps through them without the kernel.
+
+A `Stack` shows the child at its `selected_index`, which the browser links to the control that moved last. It lies on
+the live `Image` that the kernel fills. At a position whose picture was not sent the stack is empty, and for the moment
+that the browser takes to decode a picture it is, too: then one sees the live image, with the picture shown last.
+"""
+
+import time
+
+import ipywidgets
+
+from ..cells import close_widgets
+
+BYTES_SENT = 6_000_000  # the pictures of one explorer in the browser
+BATCH = 0.2  # seconds
+NUMBERS = 500  # a control with more of them goes through the kernel
+
+
+class Reel:
+    """The pictures along one control, with the others as they stand: its `star`.
+
+    Args:
+        live: the Image that the kernel fills.
+        controls: those that the browser can follow, see `Control.follow`; the first is linked first.
+    """
+
+    def __init__(self, live, controls):
+        self.live, self.control, self.star = live, controls[0], None
+        self.sent, self.bytes = {}, 0  # position along the control: Image
+        self.unlaid, self.laid = False, 0.0
+        self.length = max(len(control.stops) for control in controls)
+        self.empty, number = ipywidgets.Box(), getattr(*self.control.source)
+        place = {"grid_area": "1 / 1", "overflow": "hidden"}
+        self.stack = ipywidgets.Stack([self.empty] * self.length, selected_index=number, layout=place)
+        live.layout.grid_area = place["grid_area"]
+        columns = {"grid_template_columns": "minmax(0, 1fr)", "overflow": "hidden"}
+        self.widget = ipywidgets.GridBox([live, self.stack], layout=columns)
+        self.link = ipywidgets.jsdlink(self.control.source, (self.stack, "selected_index"))
+
+    def turn(self, control, star):
+        """Follow this control. In a new star the browser holds no picture yet."""
+        if star == self.star:
+            return
+        old, self.sent, self.bytes, self.star = self.sent, {}, 0, star
+        if old:
+            self._lay()
+            for image in old.values():
+                image.close()
+        if control is not self.control:
+            self.control, self.link.source = control, control.source
+
+    def takes(self, star, index):
+        return star == self.star and index not in self.sent and self.bytes < BYTES_SENT
+
+    def send(self, index, picture):
+        """Send the picture of a position. The browser finds it after the next `lay`."""
+        self.sent[index] = ipywidgets.Image(value=picture, format="png", layout=self.live.layout)
+        self.bytes += len(picture)
+        self.unlaid = True
+
+    def lay(self, at_once=True):
+        """Have the browser find what was sent: once for several pictures where they come fast."""
+        if self.unlaid and (at_once or time.monotonic() - self.laid > BATCH):
+            self._lay()
+
+    def close(self):
+        self.link.close()
+        for image in self.sent.values():
+            image.close()
+        close_widgets(self.empty)
+
+    def _lay(self):
+        self.unlaid, self.laid = False, time.monotonic()
+        children = [self.sent.get(index, self.empty) for index in self.control.stops]
+        self.stack.children = children + [self.empty] * (self.length - len(children))
