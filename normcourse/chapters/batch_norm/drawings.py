@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_hex, to_rgb
 
 from ...canvas import (
     BLUE,
@@ -14,11 +15,13 @@ from ...canvas import (
     band,
     curve,
     finding,
+    legible,
     note,
     number,
     setup,
     text,
     theory,
+    tone,
 )
 from ...i18n import term
 from ..curves import LOSS, recorded
@@ -34,16 +37,17 @@ def company(frame, axes):
         ax.set(xlim=(-0.2, 24.2), ylim=(sentences + 0.1, -0.1))
         ax.set_axis_off()
         real = rows[rows["real"]]
+        shades = _shades(real["value"])
         for cells, style in (
-            (real, {"facecolors": _shades(real["value"]), "edgecolors": GREY}),
+            (real, {"facecolors": shades, "edgecolors": GREY}),
             (rows[~rows["real"]], {"facecolors": "none", "edgecolors": GREY, "hatch": "////"}),
         ):
             corners = cells[["position", "sentence"]].to_numpy()
             ax.add_collection(PolyCollection([_square(*corner) for corner in corners], linewidths=0.5, **style))
-        for cell in real.itertuples():
+        for cell, shade in zip(real.itertuples(), shades):
             word = "␣" if cell.character == " " else cell.character
             place = cell.position + 0.5, cell.sentence + 0.54
-            note(ax, f"{place}", *place, word, "#1a1a1a", ha="center", va="center", fontsize=9.5)
+            _letter(ax, *place, word, shade)
         change, name = rows["change"].iloc[0], term(norm)
         padding = 1 - len(real) / (sentences * longest)
         zh = f"{name}：填充占 {padding:.0%}，第一句的结果改变 {change:.0%}"
@@ -56,12 +60,15 @@ def _square(across, down):
 
 
 def _shades(values):
-    """Light colours, so that a letter is read on them: blue below zero, orange above, white at zero."""
-    from matplotlib.colors import to_rgb
+    """Blue below zero, orange above, and the more of the paper the nearer to zero."""
+    values = np.asarray(values, float)[:, None]
+    strength, paper = np.clip(np.abs(values) / 2, 0, 1) * 0.75, np.array(to_rgb(tone("paper")))
+    return paper + strength * (np.where(values > 0, to_rgb(ORANGE), to_rgb(SKY)) - paper)
 
-    strength = np.clip(np.abs(np.asarray(values, float)) / 2, 0, 1)[:, None] * 0.75
-    full = np.where(np.asarray(values)[:, None] > 0, to_rgb(ORANGE), to_rgb(SKY))
-    return 1 - strength * (1 - full)
+
+def _letter(ax, across, down, word, ground):
+    colour = legible(tone("ink"), to_hex(ground))
+    ax.text(across, down, word, color=colour, ha="center", va="center", fontsize=9.5)
 
 
 def statistics_noise(frame, ax):
@@ -123,8 +130,8 @@ def sharing(frame, ax):
     ):
         corners = np.column_stack([rows["batch"] * (features + 2) + rows["feature"], rows["position"]])
         ax.add_collection(PolyCollection([_square(*c) for c in corners], facecolors=colour, edgecolors=GREY))
-        for i, (across, down) in enumerate(corners if mark else ()):
-            note(ax, f"{mark} {i}", across + 0.5, down + 0.52, mark, "#1a1a1a", ha="center", va="center")
+        for across, down in corners if mark else ():
+            _letter(ax, across + 0.5, down + 0.54, mark, colour)
     for batch in range(2):
         words = text(f"样本 {batch + 1}", f"sample {batch + 1}", " ")
         note(ax, f"sample {batch}", batch * (features + 2) + features / 2, -0.45, words, ha="center")
