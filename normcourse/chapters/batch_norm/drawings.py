@@ -19,9 +19,11 @@ from ...canvas import (
     note,
     number,
     setup,
+    signed,
     text,
     theory,
     tone,
+    window,
 )
 from ...i18n import term
 from ..curves import LOSS, recorded
@@ -157,7 +159,8 @@ def train_and_eval(frame, ax):
 
     Columns: way, batch_size, loss, low, high, length.
     """
-    setup(ax, ("一批里的片段数", "excerpts in a batch"), LOSS, (0.85, 75), (2.0, 5.0), "linear", "log")
+    limits = window(frame[["low", "high"]], (2.1, 3.4), (2.0, 7.2))
+    setup(ax, ("一批里的片段数", "excerpts in a batch"), LOSS, (0.85, 75), limits, "linear", "log")
     losses = {}
     for way, rows in frame.groupby("way", sort=False):
         zh, en, colour, marker = WAYS[way]
@@ -166,9 +169,10 @@ def train_and_eval(frame, ax):
         losses[way] = rows["loss"].iloc[0]
     cost = losses["batch"] - losses["running"]
     length = frame["length"].iloc[0]
-    zh = f"单独一个 {length} 字符的片段：换成滑动平均，损失差 {cost:+.2f} nat"
-    en = f"One excerpt of {length} characters alone: its own statistics cost {cost:+.2f} nats"
-    finding(ax, zh.replace("-", "−"), en.replace("-", "−"))
+    cost = signed(cost, 2, "+")
+    zh = f"单独一段 {length} 个字符：用自己的统计量，损失多 {cost} nat"
+    en = f"One excerpt of {length} characters: its own statistics cost {cost} nats"
+    finding(ax, zh, en)
 
 
 def norm_quality(frame, ax):
@@ -177,7 +181,7 @@ def norm_quality(frame, ax):
     Columns: kind, learning_rate, seed, value, date.
     """
     rate, loss = ("学习率", "learning rate"), ("验证损失（nat）", "held-out loss (nats)")
-    setup(ax, rate, loss, (2.2e-4, 4.5e-2), (2.0, 4.5), "linear", "log")
+    setup(ax, rate, loss, (8e-4, 4e-2), (2.2, 3.4), "linear", "log")
     best = {}
     for kind, rows in frame.groupby("kind", sort=False):
         words, style = _KINDS[kind]
@@ -186,7 +190,7 @@ def norm_quality(frame, ax):
         label = text(*words) if isinstance(words, tuple) else term(words)
         curve(ax, kind, by_rate.mean().index, by_rate.mean(), label, **style, markevery=1)
         best[kind] = by_rate.mean().min()
-    note(ax, "recorded", 2.4e-4, 4.4, f"{recorded()} {frame['date'].iloc[0]}", GREY, va="top")
+    note(ax, "recorded", 8.6e-4, 3.38, f"{recorded()} {frame['date'].iloc[0]}", GREY, va="top")
     gap = best["batch_norm"] - best["layer_norm"]
     zh = f"各取最好的学习率：批归一化比层归一化{'高' if gap > 0 else '低'} {abs(gap):.2f} nat"
     en = f"Each at its best rate, BatchNorm is {abs(gap):.2f} nats {'above' if gap > 0 else 'below'} LayerNorm"

@@ -34,7 +34,7 @@ RUNS = {
             "norm": ["batch_norm", "layer_norm"],
             "batch_size": [8, 1],
             "learning_rate": [1e-3, 3e-3, 1e-2, 3e-2],
-            "seed": [0, 1, 2],
+            "seed": list(range(6)),
         },
         "Adam, 300 steps, batches of excerpts of 32 characters, Pre-Norm Transformer of 4 layers, width 64, 4 heads, "
         "GELU, Xavier-normal weights, text: Moby-Dick 1–22, the last 20000 characters held out",
