@@ -37,7 +37,7 @@ exercises: $(TEST)   ## run solutions/*/exercise.md into notebooks beside them, 
 student:         ## student/normcourse.zip to hand out: notebooks, exercises, package; nothing of the solutions
 	$(PYTHON) -m tools.build_student
 
-grade: $(LAB) $(VENV)/.sandbox   ## grade a folder or zip of submissions (SUBMISSIONS=..., three samples by default) into GRADES=grades
+grade: $(VENV)/.grade $(VENV)/.sandbox   ## grade a folder or zip of submissions (SUBMISSIONS=..., three samples by default) into GRADES=grades
 	$(BIN)/python -m normcourse grade "$(SUBMISSIONS)" --out "$(GRADES)" $(GRADE_OPTIONS)
 
 wheel: $(TEST)   ## dist/normcourse-….whl: the package with notebooks and exercises, nothing of the solutions
@@ -74,6 +74,9 @@ bench-import: $(LAB)   ## what `import normcourse` adds to `import torch`
 bench-fused: $(LAB)    ## the fused kernels beside torch, Liger-Kernel and quack (needs a GPU; OPTIONS="--dtype bf16 --size 4096")
 	$(BIN)/python -m tools.bench_fused $(OPTIONS)
 
+gpu: $(TEST)     ## the day there is a GPU: the tests marked gpu, then bench-fused (bf16), in eight minutes; artefacts/fused.json to commit
+	$(BIN)/python -m tools.gpu $(OPTIONS)
+
 font: $(TEST)    ## make the subset font again (needs Debian's fonts-noto-cjk)
 	$(BIN)/pip install -q fonttools -c constraints.txt && $(BIN)/python -m tools.make_font
 
@@ -95,6 +98,10 @@ $(TEST): $(LAB)
 	$(BIN)/pip install -q -e ".[lab,test]" -c constraints.txt
 	@touch $@
 
+$(VENV)/.grade: $(LAB)
+	$(BIN)/pip install -q -e ".[lab,grade]" -c constraints.txt
+	@touch $@
+
 # The browser tests need Chromium and a Chinese system font; on Debian and Ubuntu as root they are installed here.
 $(VENV)/.browser: $(TEST)
 	sh tools/install_browser.sh
@@ -105,5 +112,5 @@ $(VENV)/.sandbox: $(VENV)/.torch
 	sh tools/install_sandbox.sh
 	@touch $@
 
-.PHONY: help lab test test-long check lint notebooks exercises student wheel colab test-colab stamp lock html record bench-sliders bench-import bench-fused font clean grade bench-grade
+.PHONY: help lab test test-long check lint notebooks exercises student wheel colab test-colab stamp lock html record bench-sliders bench-import bench-fused gpu font clean grade bench-grade
 .DEFAULT_GOAL := help

@@ -9,6 +9,7 @@ from collections import ChainMap
 from .headers import HEADERS
 from .norms import NORMS
 from .residual import PLACEMENTS
+from .theme import LOOKS, look, on_look_change, set_look
 
 LANGUAGES = {"zh": "中文", "en": "English", "both": "并排 Side by side"}
 
@@ -75,7 +76,8 @@ WORDS = {
     "seed": ("随机种子", "seed"),
     "width": ("宽度", "width"),
     "random": ("随机", "random"),
-    "adam": ("Adam 的一步", "a step of Adam"),
+    "adam": ("Adam，步长随权重", "Adam, relative step"),
+    "adam_one_rate": ("Adam，同一学习率", "Adam, one rate"),
     "linear": ("线性（无激活）", "linear (none)"),
     "relu": ("ReLU", "ReLU"),
     "tanh": ("tanh", "tanh"),
@@ -204,14 +206,18 @@ class LanguageSwitch:
 
         from .cells import close_when_run_again
 
+        style = {"button_width": "max-content"}
         options = [(label, code) for code, label in LANGUAGES.items()]
-        self.buttons = ipywidgets.ToggleButtons(
-            options=options, value=language(), style={"button_width": "max-content"}
-        )
+        self.buttons = ipywidgets.ToggleButtons(options=options, value=language(), style=style)
+        looks = [(" ".join(names), name) for name, names in LOOKS.items()]
+        self.looks = ipywidgets.ToggleButtons(options=looks, value=look(), style=style)
+        row = ipywidgets.Box([self.buttons, self.looks], layout={"flex_flow": "row wrap"})
         self.style = ipywidgets.HTML()
-        self.widget, self.closed = ipywidgets.VBox([self.buttons, self.style]), False
-        self.buttons.observe(self._chosen, names="value")  # a bound method: the buttons keep the switch alive
+        self.widget, self.closed = ipywidgets.VBox([row, self.style]), False
+        self.buttons.observe(self._chosen, names="value")  # bound methods: the buttons keep the switch alive
+        self.looks.observe(self._look_chosen, names="value")
         on_language_change(self._follow)
+        on_look_change(self._follow)
         close_when_run_again(self)
         self._follow()
 
@@ -222,15 +228,19 @@ class LanguageSwitch:
         if not self.closed:
             self.closed = True
             self.buttons.unobserve(self._chosen, names="value")
+            self.looks.unobserve(self._look_chosen, names="value")
             close_widgets(self.widget)
 
     def _chosen(self, change):
         set_language(change["new"])
 
+    def _look_chosen(self, change):
+        set_look(change["new"])
+
     def _follow(self):
         if self.closed:
             return
-        self.buttons.value = language()
+        self.buttons.value, self.looks.value = language(), look()
         self.style.value = f'<span class="nc-{language()}"></span>{_STYLES[language()]}'
 
     def _repr_mimebundle_(self, **kwargs):
@@ -238,9 +248,9 @@ class LanguageSwitch:
 
 
 def language_switch(code=None):
-    """The buttons 中文 / English / 并排 Side by side. In JupyterLab they hide the other language's prose in this
-    notebook or lay both out in two columns; the labels of all explorers follow everywhere. From here on the headers of
-    DataFrames have their Chinese names beside them.
+    """The buttons 中文 / English / 并排 Side by side, and 浅色 light / 深色 dark for the pictures. In JupyterLab
+    the language hides the other one's prose in this notebook or lays both out in two columns; the labels of all
+    explorers follow everywhere. From here on the headers of DataFrames have their Chinese names beside them.
 
     Args: code: the language to begin with: "zh", "en" or "both"; by default the one in force, which at first is
         the environment variable NORMCOURSE_LANGUAGE, or else "both".

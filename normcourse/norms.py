@@ -12,6 +12,7 @@ from torch import nn
 from .registry import BLUE, GREEN, ORANGE, PURPLE, VERMILLION, Look, Registry
 
 NORMS = Registry("norm")
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def layer_norm(x, weight=None, bias=None, eps=1e-5):
@@ -129,11 +130,16 @@ class LayerNorm(nn.Module):
     name, title, look = "layer_norm", ("层归一化", "LayerNorm"), Look(BLUE, "o")
     formula = "(x − mean) / √(var + ε) · γ + β"
 
-    def __init__(self, hidden_size, eps=1e-5, elementwise_affine=True, bias=True):
+    def __init__(self, hidden_size, eps=1e-5, elementwise_affine=True, bias=True, device=None, dtype=None):
         super().__init__()
         self.hidden_size, self.eps = _check_size(hidden_size), eps
-        self.weight = nn.Parameter(torch.ones(hidden_size)) if elementwise_affine else None
-        self.bias = nn.Parameter(torch.zeros(hidden_size)) if elementwise_affine and bias else None
+        _add_parameters(self, elementwise_affine, elementwise_affine and bias, device, dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """weight 1 and bias 0, as at first; after `to_empty` they hold anything."""
+        _fill(self.weight, 1.0)
+        _fill(self.bias, 0.0)
 
     def forward(self, x):
         _check_width(x, self.hidden_size, self)
@@ -150,10 +156,14 @@ class RMSNorm(nn.Module):
     name, title, look = "rms_norm", ("RMSNorm", "RMSNorm"), Look(ORANGE, "s")
     formula = "x / √(mean(x²) + ε) · γ"
 
-    def __init__(self, hidden_size, eps=1e-6, elementwise_affine=True):
+    def __init__(self, hidden_size, eps=1e-6, elementwise_affine=True, device=None, dtype=None):
         super().__init__()
         self.hidden_size, self.eps = _check_size(hidden_size), eps
-        self.weight = nn.Parameter(torch.ones(hidden_size)) if elementwise_affine else None
+        _add_parameters(self, elementwise_affine, False, device, dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        _fill(self.weight, 1.0)
 
     def forward(self, x):
         _check_width(x, self.hidden_size, self)
@@ -167,34 +177,49 @@ class BatchNorm(nn.Module):
     """`batch_norm` as a module, features last; state dict and momentum are those of `torch.nn.BatchNorm1d`.
 
     In training it uses the statistics of the batch and keeps a running average of them; in evaluation it uses the
-    average.
+    average. With momentum=None that is the plain average of all batches. An empty batch leaves it alone, and so does a
+    single row the variance; torch refuses a single row.
     """
 
     name, title, look = "batch_norm", ("批归一化", "BatchNorm"), Look(GREEN, "D", "--")
     formula = "(x − mean) / √(var + ε) · γ + β, over the batch"
 
-    def __init__(self, hidden_size, eps=1e-5, elementwise_affine=True, momentum=0.1):
+    def __init__(self, hidden_size, eps=1e-5, elementwise_affine=True, momentum=0.1, device=None, dtype=None):
         super().__init__()
         self.hidden_size, self.eps, self.momentum = _check_size(hidden_size), eps, momentum
-        self.weight = nn.Parameter(torch.ones(hidden_size)) if elementwise_affine else None
-        self.bias = nn.Parameter(torch.zeros(hidden_size)) if elementwise_affine else None
-        self.register_buffer("running_mean", torch.zeros(hidden_size))
-        self.register_buffer("running_var", torch.ones(hidden_size))
-        self.register_buffer("num_batches_tracked", torch.tensor(0))
+        _add_parameters(self, elementwise_affine, elementwise_affine, device, dtype)
+        self.register_buffer("running_mean", torch.empty(hidden_size, device=device, dtype=dtype))
+        self.register_buffer("running_var", torch.empty(hidden_size, device=device, dtype=dtype))
+        self.register_buffer("num_batches_tracked", torch.empty((), device=device, dtype=torch.long))
+        self.reset_parameters()
+
+    def reset_running_stats(self):
+        for statistic, value in ((self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0)):
+            _fill(statistic, value)
+
+    def reset_parameters(self):
+        self.reset_running_stats()
+        LayerNorm.reset_parameters(self)
 
     def forward(self, x):
         _check_width(x, self.hidden_size, self)
         check_arguments(x, self.eps)
         if not self.training:
-            x_hat = (_wide(x) - self.running_mean) * torch.rsqrt(self.running_var + self.eps)
+            x_hat = (_wide(x) - _wide(self.running_mean)) * torch.rsqrt(_wide(self.running_var) + self.eps)
             return _scale_and_shift(x_hat, self.weight, self.bias).to(x.dtype)
         with torch.no_grad():
             rows = _wide(x).reshape(-1, self.hidden_size)
-            self.running_mean.lerp_(rows.mean(0).to(self.running_mean), self.momentum)
-            if len(rows) > 1:
-                self.running_var.lerp_(rows.var(0).to(self.running_var), self.momentum)
             self.num_batches_tracked += 1
+            share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
+            if len(rows) > 0:
+                self._follow(self.running_mean, rows.mean(0), share)
+            if len(rows) > 1:
+                self._follow(self.running_var, rows.var(0), share)
         return batch_norm(x, self.weight, self.bias, self.eps)
+
+    def _follow(self, average, now, share):
+        """average ← average + share·(now − average), rounded once to the dtype of the average."""
+        average.copy_(_wide(average) + share * (now - _wide(average)))
 
     extra_repr = LayerNorm.extra_repr
 
@@ -209,12 +234,16 @@ class DyT(nn.Module):
     name, title, look = "dyt", ("DyT", "DyT"), Look(PURPLE, "v", "--")
     formula = "tanh(α·x) · γ + β"
 
-    def __init__(self, hidden_size, alpha=0.5, elementwise_affine=True):
+    def __init__(self, hidden_size, alpha=0.5, elementwise_affine=True, device=None, dtype=None):
         super().__init__()
-        self.hidden_size = _check_size(hidden_size)
-        self.alpha = nn.Parameter(torch.full((1,), float(alpha)))
-        self.weight = nn.Parameter(torch.ones(hidden_size)) if elementwise_affine else None
-        self.bias = nn.Parameter(torch.zeros(hidden_size)) if elementwise_affine else None
+        self.hidden_size, self.initial_alpha = _check_size(hidden_size), float(alpha)
+        self.alpha = nn.Parameter(torch.empty(1, device=device, dtype=dtype))
+        _add_parameters(self, elementwise_affine, elementwise_affine, device, dtype)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        _fill(self.alpha, self.initial_alpha)
+        LayerNorm.reset_parameters(self)
 
     def forward(self, x):
         _check_width(x, self.hidden_size, self)
@@ -260,8 +289,10 @@ def _sum_rows(terms, x, weight):
 def check_arguments(x, eps=1.0, dy=None, **parameters):
     """Raises TypeError or ValueError, in words, for what no norm can work with: an x that is no floating tensor
     (..., d), an eps that is not > 0, a parameter not of shape (d,), a dy not like x."""
-    if not x.is_floating_point():
-        raise TypeError(f"x has dtype {x.dtype}; a norm needs a floating dtype: convert with x.float()")
+    if x.dtype not in DTYPES:  # fp8 has too few digits for a mean, and torch no arithmetic for it
+        raise TypeError(
+            f"x has dtype {x.dtype}; a norm needs a floating dtype of 16, 32 or 64 bits: convert with x.float()"
+        )
     if x.dim() == 0:
         raise ValueError("x is a single number; a norm needs at least one dimension: (..., hidden_size)")
     for name, parameter in {**parameters, "dy": dy}.items():
@@ -276,6 +307,17 @@ def check_arguments(x, eps=1.0, dy=None, **parameters):
     for name, parameter in parameters.items():
         if parameter is not None and parameter.shape != x.shape[-1:]:
             raise ValueError(f"{name} has shape {tuple(parameter.shape)}, but the last dimension of x is {x.shape[-1]}")
+
+
+def _add_parameters(module, weight, bias, device, dtype):
+    for name, wanted in (("weight", weight), ("bias", bias)):
+        parameter = nn.Parameter(torch.empty(module.hidden_size, device=device, dtype=dtype)) if wanted else None
+        module.register_parameter(name, parameter)
+
+
+def _fill(tensor, value):
+    if tensor is not None:
+        nn.init.constant_(tensor, value)
 
 
 def _check_alpha(alpha):

@@ -178,7 +178,10 @@ class ResPostNorm(Placement):
 
 @PLACEMENTS.register
 class PeriNorm(Placement):
-    """A norm on both sides of the branch, as in Gemma 2. Kim et al., "Peri-LN" (2025), section 3."""
+    """A norm on both sides of the branch, as in Gemma 2. Kim et al., "Peri-LN" (2025), section 3.
+
+    The norm on the embedding that the paper has as an option is left out.
+    """
 
     name, title, look = "peri_norm", ("双侧归一化", "Peri-Norm"), Look(VIOLET, "X")
     formula = "x + norm(f(norm(x)))"
@@ -290,7 +293,8 @@ class HyperConnection(Placement):
 
     The first placement of a stack copies x (..., d) into (..., n, d), the last one sums the copies again. At the
     start every branch reads one copy and writes to all of them, which is Pre-Norm n times over.
-    Zhu et al., "Hyper-Connections" (2024), section 2, static and dynamic, with its initialisation.
+    Zhu et al., "Hyper-Connections" (2024), section 2, static and dynamic, with its initialisation of the connections;
+    the paper also scales the last matrix of every branch by √n, which is left to the branch here.
 
     Args: streams: n. dynamic: let the mixing depend on the input. Otherwise as `Placement`.
     """

@@ -8,7 +8,7 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.collections import LineCollection
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgba
 from matplotlib.transforms import Bbox
 
@@ -154,4 +154,11 @@ def ground(words, figure):
         rows, columns = image.get_array().shape[:2]
         if 0 <= round(row) < rows and 0 <= round(column) < columns:
             return tuple(image.to_rgba(image.get_array())[round(row), round(column)])
+    for collection in reversed(words.axes.collections if words.axes is not None else ()):
+        if isinstance(collection, PolyCollection):
+            place = collection.get_transform().inverted().transform(middle)
+            held = [i for i, path in enumerate(collection.get_paths()) if path.contains_point(place)]
+            faces = collection.get_facecolor()
+            if held and faces[held[-1] % len(faces)][3] == 1:
+                return tuple(faces[held[-1] % len(faces)])
     return to_rgba(figure.get_facecolor())

@@ -11,7 +11,7 @@ def pytest_addoption(parser):
     parser.addoption("--artefacts", default=None, help="folder for the screenshots of the browser tests")
     parser.addoption("--long", action="store_true", help="the exhaustive sweeps, too: `make test-long`")
     parser.addoption("--seeds", type=int, help="seeds of hidden tests that wrong and honest answers meet (3, long 50)")
-    parser.addoption("--positions", type=int, help="random positions of each explorer that are drawn (4, long 20)")
+    parser.addoption("--positions", type=int, help="random positions of each explorer that are drawn (1, long 20)")
 
 
 def pytest_configure(config):
@@ -19,9 +19,10 @@ def pytest_configure(config):
     if config.option.seeds is None:
         config.option.seeds = 50 if long else 3
     if config.option.positions is None:
-        config.option.positions = 20 if long else 4
+        config.option.positions = 20 if long else 1
     config.addinivalue_line("markers", "long: an exhaustive sweep; only `make test-long` runs it")
     config.addinivalue_line("markers", "slow: runs notebooks or a browser; `make check` leaves it out")
+    config.addinivalue_line("markers", "gpu: needs a CUDA GPU, or says most on one; `make gpu` runs these")
     config.addinivalue_line("markers", "linux: needs make or another thing of Unix")
 
 

@@ -228,8 +228,10 @@ def test_numbers_agree_with_the_closed_forms():
         assert middle("G10", name) == pytest.approx(50 * math.log10(1 + squared / 2), rel=0.1)
     assert middle("G10", "shrunk") == pytest.approx(50 * math.log10(1 + 0.02 / 2), abs=0.1)
 
-    for name in ("relu", "biases"):  # at infinite width; the logarithm of a finite one fluctuates
-        _, backward = theory.mean_field("post_norm", 60, 1.4, "relu", bias=0.7 if name == "biases" else 0.0)
+    settings = {"relu": (1.4, "relu", 0.0), "tanh": (2.0, "tanh", 0.0), "gelu": (2.0, "gelu", 0.0)}
+    settings |= {"biases": (1.4, "relu", 0.7), "tanh_biases": (2.0, "tanh", 0.3)}
+    for name, (gain, activation, bias) in settings.items():  # at infinite width; the log of a finite one fluctuates
+        _, backward = theory.mean_field("post_norm", 60, gain, activation, bias=bias)
         assert middle("P3", name) == pytest.approx(math.log10(backward[0]), abs=0.6)
     assert middle("N10", "from_scratch_forward") == pytest.approx(12 / 7, abs=0.02)  # tensors of the size of x
     assert middle("N10", "from_scratch_backward") == pytest.approx(31 / 23, abs=0.02)

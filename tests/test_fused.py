@@ -29,6 +29,7 @@ EPS = {"layer_norm": 1e-5, "rms_norm": 1e-6}
 pytestmark = [
     pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning:triton"),
     pytest.mark.slow,  # most run in the interpreter
+    pytest.mark.gpu,
 ]
 long = pytest.mark.long
 gpu_only = partial(pytest.mark.skipif, DEVICE == "cpu")

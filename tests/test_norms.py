@@ -336,3 +336,55 @@ def test_torchs_own_calling_habits_are_answered_with_a_hint():
         layer_norm(torch.randn(2, 8), 8)
     with pytest.raises(TypeError, match="floating dtype"):
         BatchNorm(4).eval()(torch.ones(2, 4, dtype=torch.int64))
+
+
+def assert_same_statistics(ours, theirs):
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+
+
+@pytest.mark.parametrize("momentum", [0.1, 0.0, 1.0, None])
+def test_running_statistics_are_torchs_for_any_momentum_and_an_empty_batch(momentum):
+    ours, theirs = BatchNorm(3, momentum=momentum), torch.nn.BatchNorm1d(3, momentum=momentum)
+    generator = torch.Generator().manual_seed(0)
+    for rows in (8, 4, 0, 16):
+        x = 5 + 3 * torch.randn(rows, 3, generator=generator)
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+        assert_same_statistics(ours, theirs)
+    x = torch.randn(2, 3, generator=generator)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+    ours.reset_running_stats()
+    theirs.reset_running_stats()
+    assert_same_statistics(ours, theirs)
+
+
+def test_an_empty_batch_has_gradients_of_zero():
+    module = BatchNorm(3)
+    module(torch.empty(0, 3)).sum().backward()
+    assert not module.weight.grad.any() and not module.bias.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_statistics_in_half_precision_are_computed_in_fp32_and_rounded_once(dtype):
+    module, x = BatchNorm(4, eps=1e-8).to(dtype), (300 * torch.randn(64, 4)).to(dtype)
+    module(x)  # a variance of 90000 does not fit fp16; a tenth of it does
+    exact = 0.9 + 0.1 * x.double().var(0)
+    torch.testing.assert_close(module.running_var.double(), exact, rtol=torch.finfo(dtype).eps, atol=0)
+    theirs = torch.nn.BatchNorm1d(4, eps=1e-8).to(dtype).eval()
+    module.running_var[0] = 0  # 1e-8 is 0 in fp16
+    theirs.load_state_dict(module.state_dict())
+    torch.testing.assert_close(module.eval()(x[:3]), theirs(x[:3]), rtol=2 * torch.finfo(dtype).eps, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("function", [layer_norm, rms_norm, batch_norm, dynamic_tanh])
+def test_fp8_is_refused_with_what_is_taken(function, dtype):
+    with pytest.raises(TypeError, match=rf"{dtype}; a norm needs a floating dtype of 16, 32 or 64 bits: .*x\.float"):
+        function(torch.ones(2, 8).to(dtype))
+
+
+@pytest.mark.parametrize("name", [name for name in NORMS if name != "none"])
+def test_a_module_starts_on_meta_and_is_filled_by_reset_parameters(name):
+    first, later = NORMS[name](5), NORMS[name](5, device="meta", dtype=torch.float64)
+    assert all(t.is_meta for t in later.state_dict().values()) and later.weight.dtype == torch.float64
+    later.to_empty(device="cpu").reset_parameters()
+    torch.testing.assert_close(dict(later.float().state_dict()), dict(first.state_dict()), rtol=0, atol=0)

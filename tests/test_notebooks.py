@@ -14,6 +14,7 @@ from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 
 from normcourse.i18n import GLOSSARY, LANGUAGES, TERMS, header, language, set_language, table, term, text
+from normcourse.theme import look, set_look
 from tools import ROOT
 from tools.build_exercises import exercises
 from tools.build_notebooks import NOTEBOOKS, WIDGET, lessons, read
@@ -239,8 +240,13 @@ def test_the_switch_hides_the_other_language_and_follows_from_elsewhere():
         assert language() == "en" and "[lang=zh]" in switch.style.value
         set_language("both")
         assert switch.buttons.value == "both" and "grid" in switch.style.value
+        switch.looks.value = "dark"
+        assert look() == "dark"
+        set_look("light")
+        assert switch.looks.value == "light"
     finally:
         set_language("both")
+        set_look("light")
 
 
 # Headers that are the same in both languages: names of functions, symbols, numbers.

@@ -36,6 +36,7 @@ ORDER = [
         "measure",
         "train",
         "data",
+        "theme",
         "cells",
         "headers",
         "i18n",
@@ -112,7 +113,13 @@ def test_imports_point_one_way_and_private_names_stay_at_home():
 )
 def test_an_import_against_the_order_is_found_in_every_form(line, fault, tmp_path):
     package = tmp_path / "normcourse"
-    for path in ("chapters/__init__.py", "chapters/common.py", "grade/__init__.py", "grade/report.py", "canvas.py"):
+    for path in (
+        "chapters/__init__.py",
+        "chapters/common.py",
+        "grade/__init__.py",
+        "grade/report.py",
+        "canvas/__init__.py",
+    ):
         (package / path).parent.mkdir(parents=True, exist_ok=True)
         (package / path).write_text("")
     (package / "chapters" / "common.py").write_text(f"{line}\n")

@@ -3,11 +3,13 @@
 import json
 import sys
 import types
+from importlib import import_module
 
 import pandas as pd
 import pytest
 
 from normcourse import data, record
+from normcourse.chapters.learning_rates import best_losses
 
 FILES = sorted(record.CHAPTERS.glob("*/recorded/*.csv"))
 # What is repeated of each: a short run, at a rate where sums in another order have not grown over the steps.
@@ -18,6 +20,10 @@ REPEATED = {
     "norm_quality": {"placement": "post_norm", "norm": "rms_norm", "learning_rate": 3e-4, "seed": 7},
     "stream_end": {"learning_rate": 1e-3, "final_norm": True},
     "equal_depth": {"placement": "pre_norm", "gain": 0.6, "learning_rate": 1e-3},
+    "warmup_slower": {"seed": 0},
+    "shift_and_loss": {"variant": "none", "gain": 1.4142, "learning_rate": 1e-3},
+    "first_steps": {"depth": 4, "learning_rate": 3e-3},
+    "degradation_with_biases": {"depth": 4, "learning_rate": 1e-3},
     "rewiring": {
         "start": "scratch",
         "placement": "pre_norm",
@@ -41,6 +47,38 @@ def test_every_run_is_whole_and_says_how_it_was_made(name):
     pd.testing.assert_frame_equal(frame[list(run.grid)], settings, check_dtype=False)
     results = frame.drop(columns=list(run.grid))
     assert len(results.columns) >= 1 and results.iloc[:, 0].notna().all()
+
+
+def at_an_edge(name):
+    """The settings of a run, but for seed and learning rate, whose best rate may lie beyond the grid."""
+    frame, grid = data.recorded(name), record.runs()[name].grid
+    if len(grid.get("learning_rate", [])) < 2:
+        return []
+    keys = [key for key in grid if key not in ("learning_rate", "seed")]
+    column = "loss" if "loss" in frame else "after"
+    return [
+        dict(zip(keys, key))
+        for key, rows in frame.groupby(keys)
+        if best_losses(rows[["learning_rate", "seed", column]], column)[1]
+    ]
+
+
+def matches(setting, where):
+    return all(any(setting[key] == pytest.approx(value, abs=1e-3) for value in values) for key, values in where.items())
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent.parent for path in FILES}), ids=lambda folder: folder.name)
+def test_a_best_learning_rate_at_an_edge_is_listed_with_its_reason_and_the_lesson_says_so(folder):
+    module = import_module(f"normcourse.chapters.{folder.name}.runs")
+    listed = getattr(module, "EDGES", {})
+    for name in module.RUNS:
+        edges, entries = at_an_edge(name), listed.get(name, [])
+        for setting in edges:
+            assert any(matches(setting, where) for where, _ in entries), f"{name}: {setting} is at an edge of its grid"
+        for where, reason in entries:
+            assert reason and any(matches(setting, where) for setting in edges), f"{name}: {where} is at no edge"
+    lesson = (folder / "lesson.md").read_text(encoding="utf-8")
+    assert not listed or ("网格的边上" in lesson and "edge of the grid" in lesson)
 
 
 def test_every_recorded_file_has_its_run():

@@ -105,9 +105,10 @@ class Timed:
         self.page.wait_for_timeout(pause)
         return time
 
-    def steps(self, count, pause=200):
+    def steps(self, count, pause=200, settle=lambda: None):
+        """settle: waits, after the first move, until all that it made worth drawing ahead is drawn and sent."""
         if not self.box.locator(".noUi-handle").count():
-            return self.choices(count, pause)
+            return self.choices(count, pause, settle)
         handle = self.box.locator(".noUi-handle").first
         handle.focus()
         there, back = room(handle)
@@ -116,10 +117,12 @@ class Timed:
         keys = [there] * steps + [back] * steps
         for key in (there, back):
             self.act(lambda k=key: self.page.keyboard.press(k), 1500)
+        settle()
+        handle.focus()
         sequence = itertools.islice(itertools.cycle(keys), count)
         return [self.act(lambda k=key: self.page.keyboard.press(k), pause) for key in sequence]
 
-    def choices(self, count, pause):
+    def choices(self, count, pause, settle):
         """The same for an explorer that has only choices: to the second value of the first one, and back."""
 
         def choose(index):
@@ -128,6 +131,7 @@ class Timed:
 
         here = min(1, self.box.locator("select").first.evaluate("select => select.selectedIndex"))
         self.act(lambda: choose(1 - here), 1500)
+        settle()
         return [self.act(lambda i=i: choose((here + i) % 2), pause) for i in range(count)]
 
     def jumps(self, count):
@@ -156,16 +160,13 @@ def bench(page, address, lesson, folder, steps, jumps):
         raise RuntimeError(f"{lesson.name}: {opened.errors()[0]}")
     listing = page.locator(".jp-OutputArea-output:has-text('experiments:')").last.text_content()
     names = listing.split("experiments:")[1].split()
-    for _ in range(60):  # until all is drawn ahead
-        if state(opened)[0] == 0:
-            break
-        page.wait_for_timeout(2000)
+    settle(opened)
     rows = []
     for i, name in enumerate(names):
         if not opened.explorers().nth(i).locator(".noUi-handle, select").count():
             continue  # a figure without controls
         ours = Timed(page, opened.explorers().nth(i))
-        mine, far = ours.steps(steps), ours.jumps(jumps)
+        mine, far = ours.steps(steps, settle=lambda: settle(opened)), ours.jumps(jumps)
         page.wait_for_timeout(2000)
         theirs = Timed(page, page.locator(".widget-interact").nth(i))
         its, its_far = theirs.steps(steps), theirs.jumps(jumps)
@@ -211,6 +212,14 @@ def state(opened):
     opened.run(-2)
     opened.page.wait_for_timeout(500)
     return [*map(int, opened.output(-2).split("state:")[1].split())]
+
+
+def settle(opened):
+    """Wait until all is drawn ahead that is planned."""
+    for _ in range(60):
+        if state(opened)[0] == 0:
+            break
+        opened.page.wait_for_timeout(2000)
 
 
 def free(opened):

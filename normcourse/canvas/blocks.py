@@ -105,7 +105,20 @@ def curve(ax, name, x, y, label=None, placement=None, **style):
         seen = np.flatnonzero(inside & np.isfinite(x))
         last = seen[-1] if len(seen) else len(x) - 1
         then = y[min(last + 1, len(y) - 1)]  # beyond the edge: which of two that left there was the higher one
-        name_line(ax, f"curve {name}", label, style["color"], [(x[last], y[last])], "end", rank=then)
+        spot = _leaves(ax, x, y, last) if len(seen) and last + 1 < len(y) else (x[last], y[last])
+        name_line(ax, f"curve {name}", label, style["color"], [spot], "end", rank=then)
+
+
+def _leaves(ax, x, y, last):
+    """Where the line crosses the edge of the axes after its last point inside."""
+    here, then = y[last], y[last + 1]
+    edge = np.clip(then, *sorted(ax.get_ylim()))
+    scale = np.log10 if ax.get_yscale() == "log" else np.asarray
+    with np.errstate(all="ignore"):
+        share = float((scale(edge) - scale(here)) / (scale(then) - scale(here)))
+    if not np.isfinite(then) or not np.isfinite(share):
+        return x[last], here
+    return x[last] + share * (x[last + 1] - x[last]), edge
 
 
 def band(ax, name, x, low, high, placement=None, **style):

@@ -125,9 +125,13 @@ def _place(ax, labels, renderer):
     for column in columns:
         x = max(ends[label][0] for label in column)
         _spread(column, [ends[label][1] for label in column], x + GAP, bottom - 4, top + 6)
-        for label in column:
+        above = np.inf
+        for label in sorted(column, key=lambda label: -label.box[1]):
             if right - x >= EDGE and _cost(label.box, placed, lines, bounds) > 0:
-                _search(label, _around(label, *ends[label], top, bottom), placed, lines, bounds)
+                places = _around(label, *ends[label], top, bottom)  # in the order that the column has
+                places = ((x, y, worse + 3000 * (y + label.height > above + 1)) for x, y, worse in places)
+                _search(label, places, placed, lines, bounds)
+            above = label.box[1]
             placed.append(label.box)
     for label in labels:
         if label.kind != "end":

@@ -1,13 +1,13 @@
 """Two looks, light and dark: every colour of a picture that is not data's own follows the one in force."""
 
 import contextlib
-import weakref
 
 import matplotlib
 from matplotlib import font_manager
 from matplotlib.colors import to_hex, to_rgb
 
 from ..data import FONT
+from ..theme import look, on_look_change, set_look  # noqa: F401
 
 font_manager.fontManager.addfont(FONT)
 
@@ -49,30 +49,6 @@ _NOT_LOOKS = {"backend", "backend_fallback", "interactive", "toolbar", "timezone
 _DEFAULTS = {name: value for name, value in matplotlib.rcParamsDefault.items() if name not in _NOT_LOOKS}
 _SETTINGS = {name: _DEFAULTS | _SHAPE | _colours(**tones) for name, tones in TONES.items()}
 matplotlib.rcParams.update(_SHAPE | _colours(**TONES["light"]))
-
-_state = {"look": "light"}
-_listeners = []
-
-
-def look():
-    """The look in force: "light" or "dark"."""
-    return _state["look"]
-
-
-def set_look(name):
-    """Switch to "light" or "dark" and tell everything that shows pictures."""
-    if name not in TONES:
-        raise ValueError(f"unknown look {name!r}; known are {', '.join(TONES)}")
-    if name != _state["look"]:
-        _state["look"] = name
-        for listener in list(_listeners):
-            if call := listener():
-                call()
-
-
-def on_look_change(listener):
-    """Call a method, `listener()`, after every change of look for as long as its object lives."""
-    _listeners.append(weakref.WeakMethod(listener, _listeners.remove))
 
 
 def tone(name):

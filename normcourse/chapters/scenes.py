@@ -4,11 +4,10 @@ A chapter's `signature.py` has the experiment and its drawing. Nothing in it is 
 length and place is a measured number.
 """
 
-import matplotlib
 import numpy as np
 from matplotlib.collections import PolyCollection
 
-from ..canvas import setup
+from ..canvas import setup, tone
 
 WHOLE = {"gridspec_kw": {"left": 0.03, "right": 0.97, "bottom": 0.04}}  # a stage needs no room for ticks
 PAIR = {"ncols": 2, "gridspec_kw": {"left": 0.03, "right": 0.97, "bottom": 0.04, "wspace": 0.06}}
@@ -24,12 +23,12 @@ def stage(ax, across, up, xlim, ylim, aspect="auto"):
 
 def ink():
     """The colour of words and of theory in the look in force."""
-    return matplotlib.rcParams["text.color"]
+    return tone("ink")
 
 
 def paper():
     """The ground under the picture in the look in force."""
-    return matplotlib.rcParams["axes.facecolor"]
+    return tone("paper")
 
 
 def boxes(ax, x, y, width, height, **style):

@@ -107,7 +107,8 @@ class Explorer:
         self._watches = [(c, lambda change, name=name: self._moved(name)) for name, c in self.controls.items()]
         for control, moved in self._watches:
             control.widget.observe(moved, names=control.watched)
-        on_language_change(self._language_changed)
+        on_language_change(self._settings_changed)
+        canvas.on_look_change(self._settings_changed)
         close_when_run_again(self)
         self._before = first
         self._turn(first)
@@ -148,7 +149,7 @@ class Explorer:
         return tuple(control.position() for control in self.controls.values())
 
     def _key(self, position):
-        return (language(), position)
+        return (language(), canvas.look(), position)
 
     def _frame(self, position, aside=True):
         """The picture at a position (an index per control), from the cache or drawn now; aside: away from its cell,
@@ -319,7 +320,7 @@ class Explorer:
             if position == self._wanted:
                 self.status.value = f'<span style="color:{colour}">{message}</span>'
 
-    def _language_changed(self):
+    def _settings_changed(self):
         if self.closed:
             return
         with self._showing:

@@ -5,6 +5,7 @@ the live `Image` that the kernel fills. At a position whose picture was not sent
 that the browser takes to decode a picture it is, too: then one sees the live image, with the picture shown last.
 """
 
+import base64
 import time
 
 import ipywidgets
@@ -53,9 +54,13 @@ class Reel:
         return star == self.star and index not in self.sent and self.bytes < BYTES_SENT
 
     def send(self, index, picture):
-        """Send the picture of a position. The browser finds it after the next `lay`."""
-        self.sent[index] = ipywidgets.Image(value=picture, format="png", layout=self.live.layout)
-        self.bytes += len(picture)
+        """Send the picture of a position. The browser finds it after the next `lay`.
+
+        As a data URL: browsers have that at once, and the address of bytes only after asking another process.
+        """
+        address = b"data:image/png;base64," + base64.b64encode(picture)
+        self.sent[index] = ipywidgets.Image(value=address, format="url", layout=self.live.layout)
+        self.bytes += len(address)
         self.unlaid = True
 
     def lay(self, at_once=True):

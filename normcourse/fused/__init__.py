@@ -7,6 +7,7 @@
     ops                  the launches as operators of torch, and their derivatives
     functional           layer_norm, rms_norm, add_layer_norm, add_rms_norm: what to call
     modules              LayerNorm, RMSNorm, to be passed as norm=, and PreNormStack, fused across block borders
+    replacing            replace: the norms of a model that is there, recognised by what they compute
     interpreter          triton with and without a GPU
     compiled             compile for GPUs that are not there, and read the registers and the loads
 
@@ -20,5 +21,7 @@ from .interpreter import chosen
 with chosen():
     from .functional import add_layer_norm, add_rms_norm, layer_norm, rms_norm
     from .modules import LayerNorm, PreNormStack, RMSNorm
+    from .replacing import Replacement, replace
 
-__all__ = ["LayerNorm", "PreNormStack", "RMSNorm", "add_layer_norm", "add_rms_norm", "layer_norm", "rms_norm"]
+__all__ = ["LayerNorm", "PreNormStack", "RMSNorm", "Replacement", "add_layer_norm", "add_rms_norm", "layer_norm"]
+__all__ += ["replace", "rms_norm"]

@@ -9,7 +9,7 @@ rounding it is stored with; `residual_dtype=torch.float32` keeps the stream, and
 import torch
 
 from ..norms import check_arguments
-from .ops import Norm, norm
+from .ops import Norm, norm, traced
 
 
 def layer_norm(x, weight=None, bias=None, eps=1e-5):
@@ -66,9 +66,8 @@ def _norm(kind, x, residual, weight, bias, eps, offset=0.0, residual_dtype=None,
         _check_sum(x, residual, residual_dtype)
     sum_dtype = residual_dtype or (residual if adds else x).dtype
     tensors = (None if t is None else t.contiguous() for t in (x, residual, weight, bias))
-    # tensors of another type, such as torch's fake ones, are for the dispatcher to handle
-    run = norm if torch.compiler.is_compiling() or type(x) is not torch.Tensor else Norm.apply
-    y, total, _, _ = run(*tensors, kind, eps, offset, _y_dtype(x), sum_dtype)
+    run = norm if traced(x) else Norm.apply
+    y, total, _, _ = run(*tensors, kind, float(eps), float(offset), _y_dtype(x), sum_dtype)
     return y, total
 
 

@@ -4,6 +4,7 @@
 a tensor of no elements, since an operator of torch cannot return None.
 """
 
+import math
 from contextlib import nullcontext
 
 import torch
@@ -17,10 +18,10 @@ KERNELS = {"layer_norm": layer_norm_kernels, "rms_norm": rms_norm_kernels}
 
 def norm(x, residual, weight, bias, kind, eps, offset, y_dtype, sum_dtype):
     """y, the sum x + residual in sum_dtype, mean and rstd of each row in the dtype computed in."""
-    check_can_run(x.device)
     y, total, mean, rstd = norm_outputs(x, residual, weight, bias, kind, eps, offset, y_dtype, sum_dtype)
-    if x.numel() == 0:
+    if x.numel() == 0 or x.is_meta:
         return y, total, mean, rstd
+    check_can_run(x.device)
     n = x.shape[-1]
     tile = forward_tile(n, rstd.itemsize)
     tensors = {"X": x, "Residual": residual, "W": weight, "Sum": None if residual is None else total}
@@ -40,8 +41,8 @@ def norm(x, residual, weight, bias, kind, eps, offset, y_dtype, sum_dtype):
 
 
 def norm_outputs(x, residual, weight, bias, kind, eps, offset, y_dtype, sum_dtype):
-    wide = torch.float64 if torch.float64 in (x.dtype, sum_dtype) else torch.float32
-    rows = x.shape[:-1].numel() if x.shape[-1] else 0
+    wide = computed_in(x.dtype, sum_dtype)
+    rows = math.prod(x.shape[:-1]) if x.shape[-1] else 0  # the product may be a symbol
     return (
         x.new_empty(x.shape, dtype=y_dtype),
         x.new_empty(x.shape if residual is not None else 0, dtype=sum_dtype),
@@ -50,29 +51,34 @@ def norm_outputs(x, residual, weight, bias, kind, eps, offset, y_dtype, sum_dtyp
     )
 
 
+def computed_in(*dtypes):
+    """fp32, or fp64 where one of the dtypes is."""
+    return torch.float64 if torch.float64 in dtypes else torch.float32
+
+
 def norm_backward(dy, x, weight, mean, rstd, dtotal, kind, eps, offset, dx_dtype, dresidual_dtype, parameters):
     """dx, the same numbers in dresidual_dtype where that is another, and a (parameters, N) tensor of dweight, dbias.
 
     x is what the norm read; parameters is 0, 1 (dweight) or 2 (and dbias).
     """
-    check_can_run(x.device)
     dx, dresidual, dparameters = norm_backward_outputs(
         dy, x, weight, mean, rstd, dtotal, kind, eps, offset, dx_dtype, dresidual_dtype, parameters
     )
-    if x.numel() == 0:
+    if x.numel() == 0 or x.is_meta:
         return dx, dresidual, dparameters.zero_()
+    check_can_run(x.device)
     m, n = rstd.numel(), x.shape[-1]
     tile = backward_tile(n, rstd.itemsize)
     blocks = ceil_div(n, tile.columns)
     parts = min(max(1, programs(x.device, tile.threads) // blocks), ceil_div(m, tile.rows))
     sums = rstd.new_empty(parameters, parts, n)
     tensors = {"DY": dy.contiguous(), "X": x.contiguous(), "W": None if weight is None else weight.contiguous()}
-    tensors["Rstd"] = rstd
+    tensors["Rstd"] = rstd.contiguous()
     options = {"N": n, "COLUMNS": tile.columns, "STAGES": STAGES, **compiler_options(tile)}
     means = {"GXMean": None if tile.held else torch.empty_like(rstd)}
     outputs = {"DX": dx, "DResidual": dresidual if dresidual.numel() else None, "DW": sums[0] if parameters else None}
     if kind == "layer_norm":
-        tensors["Mean"] = mean
+        tensors["Mean"] = mean.contiguous()
         means["GMean"] = None if tile.held else torch.empty_like(rstd)
         outputs["DB"] = sums[1] if parameters == 2 else None
     else:

@@ -1,11 +1,13 @@
 """The norms as modules, to be passed as `norm=` wherever a norm is taken, and a stack fused across block borders."""
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
 from .. import norms
 from ..residual import PreNorm
 from .functional import add_layer_norm, add_rms_norm, check, layer_norm, rms_norm
+from .launch import computed_in
 
 
 class LayerNorm(norms.LayerNorm):
@@ -13,15 +15,16 @@ class LayerNorm(norms.LayerNorm):
 
     Arguments, state dict and numbers are those of `norms.LayerNorm`. interpret=True asks for the kernel on a CPU too,
     where Triton interprets it: slow, to be looked at. `functools.partial(fused.LayerNorm, interpret=True)` is a norm=.
+    TorchScript knows no Triton: `torch.jit.script` puts `torch.nn.LayerNorm` with the same weights in its place.
     """
 
-    def __init__(self, hidden_size, eps=1e-5, elementwise_affine=True, bias=True, *, interpret=False):
-        super().__init__(hidden_size, eps, elementwise_affine, bias)
+    def __init__(self, *arguments, interpret=False, **options):
+        super().__init__(*arguments, **options)
         self.interpret = interpret
 
     def forward(self, x):
         norms._check_width(x, self.hidden_size, self)
-        if x.is_cuda or self.interpret:
+        if _takes_kernel(x, self):
             return layer_norm(x, self.weight, self.bias, self.eps)
         check(x, self.weight, self.bias, self.eps)
         return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
@@ -29,33 +32,64 @@ class LayerNorm(norms.LayerNorm):
     def add(self, x, residual):
         """The norm of x + residual, and that sum in the dtype of residual."""
         norms._check_width(x, self.hidden_size, self)
-        if x.is_cuda or self.interpret:
+        if _takes_kernel(x, self):
             return add_layer_norm(x, residual, self.weight, self.bias, self.eps)
         total = (x + residual).to(residual.dtype)
         return self(total).to(x.dtype), total
 
+    def __prepare_scriptable__(self):
+        return _with_state_of(nn.LayerNorm(self.hidden_size, self.eps, device="meta"), self)
+
 
 class RMSNorm(norms.RMSNorm):
-    """`norms.RMSNorm` computed by the fused kernel on a GPU, and by torch's own op on a CPU; see `LayerNorm`."""
+    """`norms.RMSNorm` computed by the fused kernel on a GPU, and by torch's own op on a CPU; see `LayerNorm`.
 
-    def __init__(self, hidden_size, eps=1e-6, elementwise_affine=True, *, interpret=False):
-        super().__init__(hidden_size, eps, elementwise_affine)
-        self.interpret = interpret
+    offset: added to the weight, 1.0 for Gemma's.  eps: None, as in `torch.nn.RMSNorm`, is the unit of the dtype that is
+    computed in, 2⁻²³ or 2⁻⁵².
+    """
+
+    def __init__(self, *arguments, offset=0.0, interpret=False, **options):
+        super().__init__(*arguments, **options)
+        self.offset, self.interpret = offset, interpret
 
     def forward(self, x):
         norms._check_width(x, self.hidden_size, self)
-        if x.is_cuda or self.interpret:
-            return rms_norm(x, self.weight, self.eps)
-        check(x, self.weight, None, self.eps)
-        return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+        if _takes_kernel(x, self):
+            return rms_norm(x, self.weight, self._eps(x), offset=self.offset)
+        check(x, self.weight, None, self._eps(x))
+        if not self.offset or self.weight is None:
+            return F.rms_norm(x, x.shape[-1:], self.weight, self._eps(x))
+        wide = computed_in(x.dtype)
+        return F.rms_norm(x.to(wide), x.shape[-1:], self.weight.to(wide) + self.offset, self._eps(x)).to(x.dtype)
 
     def add(self, x, residual):
         """The norm of x + residual, and that sum in the dtype of residual."""
         norms._check_width(x, self.hidden_size, self)
-        if x.is_cuda or self.interpret:
-            return add_rms_norm(x, residual, self.weight, self.eps)
+        if _takes_kernel(x, self):
+            return add_rms_norm(x, residual, self.weight, self._eps(x), offset=self.offset)
         total = (x + residual).to(residual.dtype)
         return self(total).to(x.dtype), total
+
+    def _eps(self, x):
+        return torch.finfo(computed_in(x.dtype)).eps if self.eps is None else self.eps
+
+    def extra_repr(self):
+        return super().extra_repr() + (f", offset={self.offset}" if self.offset else "")
+
+    def __prepare_scriptable__(self):
+        if self.offset:
+            raise TypeError("TorchScript knows no Triton, and torch.nn.RMSNorm no offset: use torch.compile")
+        return _with_state_of(nn.RMSNorm(self.hidden_size, self.eps, device="meta"), self)
+
+
+def _takes_kernel(x, module):
+    return x.is_cuda or module.interpret
+
+
+def _with_state_of(module, norm):
+    """module with the very parameters of norm."""
+    module._parameters = {name: None for name in module._parameters} | dict(norm._parameters)
+    return module.train(norm.training)
 
 
 class PreNormStack(nn.Module):

@@ -95,13 +95,14 @@ def grade(options, out, sandbox):
 
     from . import gradebook, report
     from .collect import collect
-    from .run import Run
+    from .run import Run, accept
 
     torch.set_num_threads(1)
     run = Run(out, options.tests, options.seed, options.unsafe_no_sandbox)
     submissions = collect(options.submissions, run.exam.exercises, out)
     with Progress(len(submissions)) as progress:
         results = run.grade(submissions, sandbox, options.jobs, progress)
+    accept(results, options.accept)
     report.write_all(results, run.exam, out, options.unsafe_no_sandbox)
     if options.to_nbgrader:
         written = gradebook.write_gradebook(results, run.exam, options.to_nbgrader)
@@ -126,6 +127,13 @@ def parser():
         type=at_least_one,
         default=os.cpu_count() or 1,
         help="同时评几份 · submissions at a time (%(default)s)",
+    )
+    add(
+        *("--accept", "-a"),
+        metavar="SUBMISSION",
+        action="append",
+        default=[],
+        help="待定的分给这份提交 · give this submission its open points (its path, as in grades.csv)",
     )
     add("--to-nbgrader", metavar="GRADEBOOK.DB", help="把分数写进 nbgrader · write the scores into its gradebook, too")
     add(

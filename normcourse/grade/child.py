@@ -48,20 +48,21 @@ class Child:
         self._poll = select.poll()
         self._life.settimeout(30)
 
-    def read(self, cells, rules, skipped, reduced, limit):
+    def read(self, cells, rules, skipped, reduced, limit, restricted=False):
         """Send the cells. Returns (tasks without an answer, {task: [(cell number, what breaks its rules)]}), found
         before any of them runs. limit, here and below: the value of `used` that ends it. Raises: as `reply`."""
-        header = {"cells": cells, "rules": rules, "skipped": skipped, "reduced": reduced}
+        header = {"cells": cells, "rules": rules, "skipped": skipped, "reduced": reduced, "restricted": restricted}
         wire.send(self._talk, header, (), self._until(limit, select.POLLOUT))
         found, _ = wire.receive(self._talk, self._until(limit), 0, 1 << 20)
         return found["missing"], found["broken"]
 
     def ran(self, number, limit):
-        """Wait until a cell was run. Returns None, "raised" or "closed". Raises: as `reply`."""
+        """Wait until a cell was run. Returns as `server.run_cell`. Raises: as `reply`."""
         header, _ = wire.receive(self._talk, self._until(limit), 0, wire.HEADER_LIMIT)
-        if header.get("cell") != number or header.get("raised") not in (None, "raised", "closed"):
+        raised, line = header.get("raised"), header.get("line", 0)
+        if header.get("cell") != number or raised not in (None, "raised", "closed", "syntax") or type(line) is not int:
             raise wire.Malformed("no word of the cell")
-        return header["raised"]
+        return f"syntax {line}" if raised == "syntax" else raised
 
     def ask(self, header, arrays, limit):
         """Send a call. Raises: wire.Ended, TimeoutError."""
@@ -132,14 +133,22 @@ class Child:
 class Attempt:
     """A submission's notebook in the sandbox, run when first asked something. Where its process hangs or dies, another
     is started. Of the cell at which that happened it runs what imports, defines and assigns only; if that hangs, too,
-    nothing. When `CHILDREN` or the time are used up, that goes for all cells."""
+    nothing. When `CHILDREN` or the time are used up, that goes for all cells.
 
-    def __init__(self, cells, tasks, sandbox, budget):
+    restricted: no cell is run; the answers are cut out and live in the second world. Else there are no rules but those
+    of kernels."""
+
+    def __init__(self, cells, tasks, sandbox, budget, restricted=False):
         self.code = [asdict(cell) for cell in cells if cell.kind == "code"]
-        self.rules = {name: [list(task.without), list(task.only), list(task.closed)] for name, task in tasks.items()}
+        self.restricted = restricted
+        self.rules = {
+            name: [[*task.without], [*task.only], [*task.closed]] if restricted or task.only else [[], [], []]
+            for name, task in tasks.items()
+        }
         self.read = None
         self.sandbox, self.budget, self.child, self.used = sandbox, budget, None, 0
-        self.reduced, self.skipped, self.left_out, self.raised = set(), set(), {}, {}
+        self.reduced, self.left_out, self.raised = set(), {}, {}
+        self.skipped = {cell["number"] for cell in self.code} if restricted else set()
         self.disturbed, self.last = False, 0
 
     def answers(self, trials, seconds):
@@ -187,7 +196,7 @@ class Attempt:
             todo = iter([cell["number"] for cell in self.code if cell["number"] not in self.skipped])
             try:
                 soon = min(CELL_SECONDS, left)
-                self.read = child.read(self.code, self.rules, [*self.skipped], [*self.reduced], soon)
+                self.read = child.read(self.code, self.rules, [*self.skipped], [*self.reduced], soon, self.restricted)
                 for running in todo:
                     if raised := child.ran(running, min(child.used() + CELL_SECONDS, left)):
                         self.raised[running] = raised
@@ -220,8 +229,8 @@ class Attempt:
             self.child = None
 
     def notes(self):
-        """What a learner may want to know about cells: (cell number, "time", "ended", "malformed", "raised" or
-        "closed")."""
+        """What a learner may want to know about cells: (cell number, "time", "ended", "malformed", "raised", "closed"
+        or "syntax", with a line)."""
         return sorted({**self.raised, **self.left_out}.items())
 
     def __enter__(self):

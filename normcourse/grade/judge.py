@@ -99,46 +99,97 @@ def grade(submission, content, exam, sandbox):
     cells = notebook.read(content)
     exercise = _exercise(cells, submission.path, exam)
     tasks, essays = exam.exercises[exercise]
-    results, wrong, budget = {}, [], Budget(sum(task.seconds for task in tasks.values()))
-    with Attempt(cells, tasks, sandbox, budget) as attempt:
-        missing, broken = attempt.reading()
+    results, budget = {}, Budget(2 * sum(task.seconds for task in tasks.values()))
+    begin = lambda **options: Attempt(cells, tasks, sandbox, budget, **options)  # noqa: E731
+    with begin(restricted=True) as attempt:
+        missing, _ = attempt.reading()
         for name, task in tasks.items():
-            result = {"of": task.points, "points": 0.0, "cases": 0, "passed": 0, "failed": {}, "said": []}
-            results[name] = result
+            results[name] = {"of": task.points, "points": 0.0, "cases": 0, "passed": 0, "failed": {}, "said": []}
             if name in missing:
-                result["failed"] = {"missing": 1}
-            elif broken[name]:
-                result["failed"], result["said"] = {"rules": len(broken[name])}, [_broken_words(broken[name])]
-            else:
-                _judge(task, exam.trials[name], attempt, result)
-                if result["passed"] < result["cases"]:
-                    wrong.append(name)
-        if wrong:
+                as_text = any(
+                    c.kind != "code" and (m := notebook.CODE.search(c.source)) and m[1] == name for c in cells
+                )
+                results[name]["failed"] = {"as text" if as_text else "missing": 1}
+            elif not task.only:
+                results[name] |= _judge(task, exam.trials[name], attempt)
+    left = [name for name in tasks if results[name]["points"] < tasks[name].points]
+    disturbed, notes = attempt.disturbed, []
+    if left:
+        with begin() as attempt:
+            _, broken = attempt.reading()
+            for name in left:
+                if broken[name]:
+                    results[name] |= {"failed": {"rules": len(broken[name])}, "said": [_broken_words(broken[name])]}
+                elif name not in missing:
+                    settle(tasks[name], results[name], _judge(tasks[name], exam.trials[name], attempt))
             attempt.finish()
-    with Attempt(cells, tasks, sandbox, budget) as again:
-        _explain(wrong, tasks, exam, again, results)
+        disturbed, notes = disturbed or attempt.disturbed, attempt.notes()
+        wrong = [name for name in left if results[name]["cases"] and "rules" not in results[name]["failed"]]
+        forbidden = [name for name in wrong if "error ForbiddenCall" in results[name]["failed"]]
+        _explain(forbidden, tasks, exam, begin(restricted=True), results)
+        plain = [name for name in wrong if name not in forbidden and "open" not in results[name]["failed"]]
+        _explain(plain, tasks, exam, begin(), results)
+    for result in results.values():
+        result.pop("why", None)
     result = {
         "exercise": exercise,
         "points": round(sum(result["points"] for result in results.values()), 2),
         "of": sum(task.points for task in tasks.values()),
         "tasks": results,
         "essays": {name: {"of": points, "characters": _written(cells, name)} for name, points in essays.items()},
-        "notes": attempt.notes(),
+        "notes": notes,
         "language": language(cells),
     }
-    return result, attempt.disturbed and result["points"] < result["of"]
+    return result, disturbed and result["points"] < result["of"]
 
 
-def _judge(task, trials, attempt, result):
-    """Try all cases of a task and count."""
-    passed, failed = [], {}
+def _judge(task, trials, attempt):
+    """Try all cases of a task and count. why: what the first answer raised."""
+    passed, failed, why = [], {}, None
     for trial, answer in zip(trials, attempt.answers(trials, task.seconds)):
         where = answer if isinstance(answer, str) else _difference(answer, trial)
         passed.append(where is None)
         if where:
             failed[where] = failed.get(where, 0) + 1
+            why = why or (answer if isinstance(answer, str) else answer.error)
     failed = dict(sorted(failed.items()))  # in which order it failed would tell something of the hidden cases
-    result |= {"points": earned(task, passed), "cases": len(trials), "passed": sum(passed), "failed": failed}
+    points = earned(task, passed)
+    return {"points": points, "cases": len(trials), "passed": sum(passed), "failed": failed, "why": why}
+
+
+def settle(task, result, plain):
+    """What counts of a task whose answer was not all right in the second world. plain: how it did in its notebook, as
+    `_judge` counts. Points that it has only there are open: the instructor decides."""
+    ruled = task.without or task.closed
+    if task.only or not ruled:
+        result |= plain
+    elif plain["points"] <= result["points"]:
+        result |= plain | {"points": result["points"], "passed": max(result["passed"], plain["passed"])}
+    elif "error ForbiddenCall" not in result["failed"]:
+        words = _not_understood(result["why"] or "")
+        result |= plain | {"points": result["points"], "failed": {"open": plain["passed"] - result["passed"]}}
+        result |= {"open": round(plain["points"] - result["points"], 2), "reason": words}
+
+
+ALONE = {
+    "": ("单独运行时得到别的数。", "By itself it gives other numbers."),
+    "time": ("单独运行时超时。", "By itself it runs out of time."),
+    "ended": ("单独运行时进程退出。", "By itself it ends the process."),
+    "malformed": ("单独运行时返回的东西读不出来。", "By itself it returns what cannot be read."),
+}
+
+
+def _not_understood(why):
+    """What the second world says it does not hold, in words. It may quote a learner's code."""
+    if why in ALONE:
+        return ALONE[why]
+    _, _, words = why.partition("NotUnderstood: ")
+    cell, line, what = words.split(":", 2) if words.count(":") > 1 else ("", "", words or why)
+    if cell.isdecimal() and line.isdecimal() and cell != "0":
+        return f"第 {cell} 个单元格第 {line} 行：{what.strip()}"[:200], f"Cell {cell}, line {line}: {what.strip()}"[
+            :200
+        ]
+    return (what.strip()[:200],) * 2
 
 
 def _difference(answer, trial):
@@ -158,19 +209,20 @@ def _difference(answer, trial):
 def _explain(names, tasks, exam, attempt, results):
     """Find the likely mistakes, in a process that has seen no hidden case: what a learner's code says there, in an
     error message for example, may be shown."""
-    for name in names:
-        trials = exam.shown(name)
-        if not trials or set(results[name]["failed"]) == {"error NotImplementedError"}:
-            continue
-        answers = attempt.answers(trials, tasks[name].seconds)
-        if any(isinstance(answer, str) for answer in answers):
-            continue
-        try:
-            said = check.explain(exam.visible[name], answers)
-        except Exception:  # an answer that fits nothing
-            continue
-        results[name]["said"] = list(dict.fromkeys(words for words in said if words))
-        results[name]["visible"] = not results[name]["said"]
+    with attempt:
+        for name in names:
+            trials = exam.shown(name)
+            if not trials or set(results[name]["failed"]) == {"error NotImplementedError"}:
+                continue
+            answers = attempt.answers(trials, tasks[name].seconds)
+            if any(isinstance(answer, str) for answer in answers):
+                continue
+            try:
+                said = check.explain(exam.visible[name], answers)
+            except Exception:  # an answer that fits nothing
+                continue
+            results[name]["said"] = list(dict.fromkeys(words for words in said if words))
+            results[name]["visible"] = not results[name]["said"]
 
 
 def _exercise(cells, path, exam):

@@ -46,7 +46,8 @@ def read(content):
             "文件里的结构多得可疑；清除输出之后再交。", "Too many parts; clear the outputs and hand it in again."
         )
     try:
-        notebook = json.loads(content.decode("utf-8-sig"))
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        notebook, _ = json.JSONDecoder().raw_decode(text.lstrip())  # what some programs leave behind it is nothing
     except (ValueError, RecursionError):
         raise Refused(
             "不是 notebook：文件不是 JSON，可能没有传完。", "Not a notebook: the file is not JSON, perhaps cut short."
@@ -212,7 +213,8 @@ def _evasion(node, own):
         modules = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
         return next((part for module in modules for part in module.split(".") if part in EVASIONS), None)
     if isinstance(node, ast.Call):
-        return _evasive_call(getattr(node.func, "attr", getattr(node.func, "id", "")), node.args)
+        given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        return _evasive_call(getattr(node.func, "attr", getattr(node.func, "id", "")), given)
     return None
 
 
@@ -220,7 +222,9 @@ def _evasive_call(function, arguments):
     texts = [_text(argument) for argument in arguments]
     if function in ("run_line_magic", "run_cell_magic"):
         words = re.findall(r"\w+", " ".join(text or "" for text in texts))
-        return f"%{texts[0]}" if texts[0] in MAGICS else next((word for word in words if word in EVASIONS), None)
+        return (
+            f"%{texts[0]}" if texts and texts[0] in MAGICS else next((word for word in words if word in EVASIONS), None)
+        )
     if function == "import_module" and texts[:1] == [None]:
         return function
     if function in ("getattr", "setattr", "import_module"):

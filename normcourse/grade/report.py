@@ -5,6 +5,7 @@ answer of a hidden test.
 """
 
 import html
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +18,16 @@ WORDS = {
         "没有找到答案：没有单元格以这道题的 # EXERCISE 标记开头。",
         "No answer found: no cell begins with this task's # EXERCISE marker.",
     ),
+    "as text": (
+        "答案在一个文字单元格里，不会运行；把它改成代码单元格。",
+        "The answer stands in a text cell, which is not run; make it a code cell.",
+    ),
     "rules": ("用了这道题不许用的东西，不给分。", "It uses what this task is to be solved without, so no points."),
+    "open": (
+        "数是对的，但这种写法评分程序看不出合不合这道题的要求；老师看过再定分。",
+        "The numbers are right, but the judge cannot tell whether this way of writing it keeps the task's rules; "
+        "your teacher decides.",
+    ),
     "error NotImplementedError": ("还没有写。", "Not written yet."),
     "error ForbiddenCall": (
         "调用了这道题不许调用的函数。",
@@ -49,6 +59,11 @@ NOTES = {
     "ended": ("第 {} 个单元格使进程退出：只执行了其中的导入、定义和赋值。", "{} ended the process: only {}."),
     "malformed": ("第 {} 个单元格干扰评分：只执行了其中的导入、定义和赋值。", "{} disturbed the grading: only {}."),
 }
+SYNTAX = (
+    "第 {} 个单元格第 {} 行，这里的 Python {} 读不懂，所以整格都没有运行。是笔误，或者是更新的 Python 才有的写法。",
+    "Cell {}, line {}: Python {}, which runs here, cannot read it, so nothing of the cell was run. It is a slip, or "
+    "syntax of a newer Python.",
+)
 ALONE = (
     "第一次评分时有单元格或答案超时，或者进程退出了，所以旁边什么也不运行，又评了一次；这是第二次的结果。",
     "Cells or answers ran out of time or the process ended, so it was graded once more with nothing running beside it; "
@@ -157,6 +172,10 @@ def cell_notes(result):
         if numbers := [str(number) for number, what in result["notes"] if what == kind]:
             cells, kept = ("Cell", KEPT[0]) if len(numbers) == 1 else ("Cells", KEPT[1])
             said.append((zh.format("、".join(numbers)), en.format(f"{cells} {', '.join(numbers)}", kept)))
+    python = ".".join(map(str, sys.version_info[:2]))
+    for number, what in result["notes"]:
+        if what.startswith("syntax "):
+            said.append(tuple(words.format(number, what.partition(" ")[2], python) for words in SYNTAX))
     return said
 
 
@@ -189,6 +208,10 @@ def summary(results, exam, files, unsafe=False):
     if ruled := [result for result in graded if any(map(_by_rules, result["tasks"].values()))]:
         body.append(f"<h2>{both(('违规扣分，请亲自看看', 'Points lost to the rules: have a look yourself'))}</h2>")
         body += _table((LEARNER, SUBMISSION, ("题", "tasks"), REASON), map(_ruled, ruled))
+    if waiting := [result for result in graded if any("open" in task for task in result["tasks"].values())]:
+        words = "待定：数对，合不合要求请你看", "Open: right numbers, but whether they keep the rules is yours to say"
+        body.append(f"<h2>{both(words)}</h2><p>{both(HOW_TO_ACCEPT)}</p>")
+        body += _table((LEARNER, SUBMISSION, ("待定的题", "open tasks"), REASON), map(_waiting, waiting))
     if failed := [result for result in results if result["status"] == "failed"]:
         body.append(f"<h2>{both(('没有评分', 'Not graded'))}</h2>")
         body += _table((LEARNER, SUBMISSION, REASON), ([*_whose(result), both(result["reason"])] for result in failed))
@@ -244,6 +267,22 @@ def _ruled(result):
     tasks = {name: task for name, task in result["tasks"].items() if _by_rules(task)}
     reasons = dict.fromkeys(tuple(in_words(task)[0]) for task in tasks.values())
     return *_whose(result), _name(", ".join(tasks)), "".join(both(words, "div") for words in reasons)
+
+
+HOW_TO_ACCEPT = (
+    "这些答案在自己的 notebook 里算对了，但其中有评分程序不认识的写法，所以还没有分。"
+    "看过之后用 --accept 加上提交的路径再运行一次，就给分。",
+    "These answers are right in their notebooks, but use what the judge does not understand, so they have no points "
+    "yet. Have a look, and run the same command again with --accept and the path of the submission to give them.",
+)
+
+
+def _waiting(result):
+    """Whose it is, the tasks that are open with their points, and what was not understood."""
+    tasks = {name: task for name, task in result["tasks"].items() if "open" in task}
+    names = ", ".join(f"{_name(name)} ({shown(task['open'])})" for name, task in tasks.items())
+    reasons = dict.fromkeys(tuple(task["reason"]) for task in tasks.values())
+    return *_whose(result), names, "".join(both(words, "div") for words in reasons)
 
 
 BINS = ("0", "< 25 %", "< 50 %", "< 75 %", "< 100 %", "100 %")

@@ -26,7 +26,16 @@ SEEN = {
         "runner.py",
         "wire.py",
     ),
-    "grade": ("__init__.py", "server.py", "notebook.py", "wire.py", "confine.py", "closed.py"),
+    "grade": (
+        "__init__.py",
+        "server.py",
+        "notebook.py",
+        "wire.py",
+        "confine.py",
+        "closed.py",
+        "world.py",
+        "allowed.py",
+    ),
 }
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")
 ENVIRONMENT = {

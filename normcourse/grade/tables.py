@@ -8,6 +8,8 @@ from pathlib import Path
 
 from .run import write
 
+WHOSE = "submission", "learner", "id"
+
 
 def tables(results, exam, out):
     """Write grades.csv and grades.json, and what Moodle or Canvas import where their layout gave the numbers. Returns:
@@ -16,9 +18,7 @@ def tables(results, exam, out):
     names = [(exercise, name) for exercise, parts in exam.exercises.items() for part in parts for name in part]
     used = {result.get("exercise") for result in results}
     columns = [name for exercise, name in names if exercise in used]
-    rows = [
-        ["submission", "learner", "id", "exercise", "status", "points", "of", "counts", *columns, "reason", "report"]
-    ]
+    rows = [[*(*WHOSE, "exercise", "status", "points", "of", "counts"), *columns, "reason", "report", "open"]]
     for result in results:
         points = {name: task["points"] for name, task in result["tasks"].items()}
         rows.append(
@@ -27,6 +27,7 @@ def tables(results, exam, out):
                 *(shown(result["points"]), result.get("of", ""), "yes" if is_counted(result, counting) else ""),
                 *(shown(points[name]) if name in points else "" for name in columns),
                 *(" · ".join(result.get("reason", [])), f"reports/{result['report']}"),
+                shown(sum(task.get("open", 0) for task in result["tasks"].values())),
             ]
         )
     files = {"grades.csv": csv_file(rows)}

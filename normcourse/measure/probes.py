@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from ..norms import BatchNorm
 from ..residual import HyperConnection, Residual
 
+STEPS = ("random", "adam", "adam_one_rate")  # of `amplification`
+
 
 def gradient_norms(model, inputs=None, *, loss=None, skips_only=False, batch_size=16, seed=0, **labels):
     """Gradient norms layer by layer, read from `.grad` after one real backward pass; parameters end without a `.grad`.
@@ -134,22 +136,23 @@ def amplification(model, step="random", *, size=1e-4, inputs=None, batch_size=16
 
     Args:
         step: "random": Gaussian, ‖ΔW‖ = size · ‖W‖ for each matrix. "adam": one real step of Adam on a random linear
-            function of the output, with learning rate size · rms(W), so that ‖ΔW‖ is the same.
+            function of the output, with learning rate size · rms(W), so that ‖ΔW‖ is the same. "adam_one_rate": with
+            size / √hidden_size for every matrix of every model, as in training: smaller weights move relatively more.
         size: of the step; small, so that the output changes in proportion.
         inputs, batch_size, seed, labels: as in `gradient_norms`.
 
     Returns: one row, columns `depth`, `amplification` (‖ΔF‖² / (‖F‖² size²), F the output after the final norm),
         `seed` and the labels.
     """
-    if step not in ("random", "adam"):
-        raise ValueError(f"unknown step {step!r}; known are random, adam")
+    if step not in STEPS:
+        raise ValueError(f"unknown step {step!r}; known are {', '.join(STEPS)}")
     generator = _generator(seed)
     inputs = model.random_inputs(batch_size, generator) if inputs is None else inputs
     matrices = [p for block in model.blocks for p in block.sublayer.parameters() if p.dim() > 1]
     before = [matrix.detach().clone() for matrix in matrices]
-    with torch.set_grad_enabled(step == "adam"):
+    with torch.set_grad_enabled(step != "random"):
         output = model.final_norm(model.stream(model.embed(inputs))[-1])
-    if step == "adam":
+    if step != "random":
         direction = torch.randn(output.shape, generator=generator)
         gradients = torch.autograd.grad((output * direction).sum(), matrices)
     with torch.no_grad():
@@ -159,7 +162,8 @@ def amplification(model, step="random", *, size=1e-4, inputs=None, batch_size=16
                     noise = torch.randn(matrix.shape, generator=generator)
                     matrix += size * matrix.norm() / noise.norm() * noise
                 else:
-                    matrix += _adam_step(gradients[i], size * float(matrix.square().mean().sqrt()))
+                    rms = float(matrix.square().mean().sqrt()) if step == "adam" else model.hidden_size**-0.5
+                    matrix += _adam_step(gradients[i], size * rms)
             changed = model.final_norm(model.stream(model.embed(inputs))[-1])
         finally:
             for matrix, old in zip(matrices, before):

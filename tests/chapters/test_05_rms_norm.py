@@ -156,6 +156,22 @@ def test_gamma_decides_whether_rms_norm_commutes_with_a_rotation(chapter):
     assert ((free["difference"] / free["theory"] - 1).abs()[1:] < 0.28).all()
 
 
+def test_after_rope_qk_norm_needs_the_product_of_both_gammas_equal_within_pairs(chapter):
+    """The score is Σ γ_q γ_k q_i k_i over normalised, turned q and k: relative exactly where γ_q γ_k turns along, and
+    neither γ alone has to. 1e-12 is rounding; a product that differs within pairs by 20% moves a score by far more."""
+    positions, pairs = torch.arange(50), torch.arange(32, **DOUBLE).repeat_interleave(2) / 32 + 0.5
+    gamma = 1 + 0.2 * rows(1, 64, seed=4)[0]
+    q, k = rows(2, 64, seed=5)
+    q, k = (rms_norm(chapter["rope"](x, positions + offset)) for x, offset in ((q, 5), (k, 0)))
+
+    def spread(gamma_q, gamma_k):
+        score = (gamma_q * q * gamma_k * k).sum(-1)
+        return float(score.max() - score.min())
+
+    assert spread(gamma, pairs / gamma) < 1e-12
+    assert spread(gamma, torch.ones_like(gamma)) > 1e-3 and spread(pairs, gamma) > 1e-3
+
+
 @pytest.mark.parametrize("norm", [layer_norm, rms_norm])
 def test_invariances(norm):
     x, eps = rows(16, 48, mean=0.5), {"eps": 1e-12}

@@ -13,7 +13,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from normcourse import theory
+from normcourse import data, theory
+from normcourse.chapters.variance_and_depth import evidence
 from normcourse.measure import (
     Merged,
     layer_drops,
@@ -355,3 +356,19 @@ def test_impossible_requests_say_what_was_expected(call, message):
 
 
 # --- recorded ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("gain", "level"), [(0.6, 2.45), (1.0, 2.5)])
+def test_post_norm_forgets_more_where_both_have_learned_equally_much(gain, level):
+    """The interpolation by hand, from the two rates around the level; and its sign is the same with every seed."""
+    frame = evidence.forgotten_more(gain, level)
+    assert len(frame) == 3 and (frame["difference"] > 0).all()
+    grid = data.recorded("rewiring").query("reading == 'backwards' and start == placement and learning_rate <= 1e-3")
+    for seed in range(3):
+        runs = grid[(grid["gain"] == gain) & (grid["seed"] == seed)].set_index(["placement", "learning_rate"])
+        forwards = {}
+        for placement in ("post_norm", "pre_norm"):
+            (x0, y0), (x1, y1) = runs.loc[placement][["after", "after_forwards"]].sort_index().to_numpy()
+            forwards[placement] = y0 + (level - x0) / (x1 - x0) * (y1 - y0)
+            assert min(x0, x1) <= level <= max(x0, x1)
+        assert frame["difference"][seed] == pytest.approx(forwards["post_norm"] - forwards["pre_norm"], abs=1e-9)

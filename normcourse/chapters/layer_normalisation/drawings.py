@@ -209,7 +209,7 @@ def weight_growth(frame, axes):
 def drift_and_loss(frame, axes):
     """Training loss, and how far the statistics of the layers move in one step (column `moved`); bands over the seeds.
 
-    Column `measure` says which statistic: "shift" (means of the units) or "scale" (standard deviation of the layer).
+    Column `measure` says which statistic: "shift" (means of the features) or "scale" (standard deviation of the layer).
     """
     steps = frame["step"].max()
     names = {"shift": ("单元均值每步移动", "means move per step"), "scale": ("尺度每步变化", "scale moves per step")}
@@ -317,5 +317,5 @@ def _view(azimuth, elevation):
 
 def _beside(ax, name, place, words, colour):
     length = np.linalg.norm(place)
-    if length > 0.5:  # an axis seen end on has no room for its name
+    if length > 2.0:  # an axis seen nearly end on has no room for its name: the surface is there
         note(ax, name, *np.clip(place * (1 + 0.26 / length), -3.6, 3.6), words, colour, ha="center", va="center")

@@ -149,6 +149,20 @@ class Normed(Placement):
         return self.norm(self.branch(x))
 
 
+class Shaken(torch.nn.LayerNorm):
+    """A layer norm behind which every feature is scaled by 1 to 1.25 and shifted by −0.5 to 0.5, anew at every step."""
+
+    @staticmethod
+    def seed_layers(model, seed=0):
+        """Give every layer of `model` random numbers of its own."""
+        for layer, block in enumerate(model.blocks):
+            block.norm.generator = torch.Generator().manual_seed(1000 * seed + layer)
+
+    def forward(self, x):
+        scale, shift = torch.rand(2, x.shape[-1], generator=self.generator)
+        return super().forward(x) * (1 + scale / 4) + shift - 0.5
+
+
 @functools.cache
 def _characters():
     """The English text as numbers, its vocabulary, and the fixed contexts that `statistics` looks at."""

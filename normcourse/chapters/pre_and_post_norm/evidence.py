@@ -7,9 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from ... import data
-from ...measure import gradient_norms, update_sizes
+from ...measure import gradient_norms, token_cosines, update_sizes
 from ...models import deep_mlp
+from ...train import train
 from ..learning_rates import loss_difference
+from ..small_transformers import small_transformer
 
 GAIN = 0.6  # of the recorded runs: the initialisation at which both wirings learn
 LISTINGS = {  # as a popular text calls and writes them
@@ -34,7 +36,9 @@ def post_norm_gradient(depth=60):
     settings = {
         "relu": ("post_norm", "relu", 1.4, 0.0),
         "tanh": ("post_norm", "tanh", 2.0, 0.0),
+        "gelu": ("post_norm", "gelu", 2.0, 0.0),
         "biases": ("post_norm", "relu", 1.4, 0.7),
+        "tanh_biases": ("post_norm", "tanh", 2.0, 0.3),
         "deep_norm": ("deep_norm", "relu", 1.4, 0.0),
     }
     rows = []
@@ -57,8 +61,34 @@ def first_over_last():
     return pd.DataFrame(rows, columns=["setting", "seed", "value"])
 
 
+def alike_and_gradient(placement, seed, at=(0, 5, 10, 20, 40), depth=12):
+    """A Transformer on its way: how alike the positions are after the last layer, and the gradient that gets through.
+
+    Adam at 0.001 without warm-up, Xavier initialisation. Measured before the steps `at`, on the same 8 excerpts.
+    Returns: columns placement, seed, `steps` taken, `cosine`, and of the gradient of the training loss with respect to
+        the hidden states `input / output`, the norm before the first layer over that after the last.
+    """
+    ids, _ = data.encode(data.load_text("en"))
+    x, y = next(data.batches(ids, 8, 32, seed=77))
+    model, rows = small_transformer(placement, depth, seed=seed), []
+
+    def loss(hidden):
+        return F.cross_entropy(model.head(hidden).flatten(0, 1), y.flatten())
+
+    def looked_at(batches):
+        for step, batch in enumerate(batches):
+            if step in at:
+                norms = gradient_norms(model, x, loss=loss)["gradient_norm"]
+                cosine = token_cosines(model, x)["cosine"].iloc[-1]
+                rows.append((placement, seed, step, cosine, norms.iloc[0] / norms.iloc[-1]))
+            yield batch
+
+    train(model, looked_at(data.batches(ids, 8, 32, seed)), steps=max(at) + 1, learning_rate=1e-3, progress=False)
+    return pd.DataFrame(rows, columns=["placement", "seed", "steps", "cosine", "input / output"])
+
+
 def _warmup(placement, depth):
-    grid = data.recorded("warmup")
+    grid = pd.concat([data.recorded("warmup"), data.recorded("warmup_slower")])
     return grid[(grid["placement"] == placement) & (grid["depth"] == depth) & (grid["gain"] == GAIN)]
 
 

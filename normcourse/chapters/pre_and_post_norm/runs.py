@@ -1,4 +1,5 @@
-"""The recorded runs of chapter 06: warm-up × learning rate × wiring, and the same without a norm."""
+"""The recorded runs of chapter 06: warm-up × learning rate × wiring, the same without a norm, and where these had their
+best values at an edge, what lies beyond it."""
 
 from ... import data
 from ...record import Run
@@ -11,14 +12,18 @@ def warmup(placement, gain, depth, learning_rate, warmup, seed):
 
     `steps_to_2.6`: the step from which the mean of the 20 steps before is below 2.6 nats; nan if it never is.
     """
+    return _trained(placement, gain, depth, learning_rate, warmup, seed, 400)
+
+
+def _trained(placement, gain, depth, learning_rate, warmup, seed, steps):
     ids, _ = data.encode(data.load_text("en"))
     norm = "none" if placement == "residual" else "layer_norm"
     model = small_transformer(placement, depth, gain, seed, norm)
     batches = data.batches(ids, 8, 32, seed)
-    history = train(model, batches, steps=400, learning_rate=learning_rate, warmup=warmup, progress=False)
+    history = train(model, batches, steps=steps, learning_rate=learning_rate, warmup=warmup, progress=False)
     reached = history["loss"].rolling(20).mean() < 2.6
-    steps = int(history["step"][reached.idxmax()]) if reached.any() else float("nan")
-    return {"loss": final_loss(history, 400), "steps_to_2.6": steps}
+    at = int(history["step"][reached.idxmax()]) if reached.any() else float("nan")
+    return {"loss": final_loss(history, steps), "steps_to_2.6": at}
 
 
 WARMUP = {
@@ -30,7 +35,26 @@ WARMUP = {
     "seed": [0, 1, 2],
 }
 
+SLOWER = {"placement": ["post_norm"], "gain": [0.6], "depth": [24], "learning_rate": [1e-4], "warmup": [0]}
+_400 = f"Adam, 400 steps, {CONDITIONS}"
+
 RUNS = {
-    "warmup": Run(warmup, WARMUP, f"Adam, 400 steps, {CONDITIONS}"),
-    "without_norm": Run(warmup, WARMUP | {"placement": ["residual"], "warmup": [0]}, f"Adam, 400 steps, {CONDITIONS}"),
+    "warmup": Run(warmup, WARMUP, _400),
+    "warmup_slower": Run(warmup, WARMUP | SLOWER, _400),
+    "without_norm": Run(warmup, WARMUP | {"placement": ["residual"], "warmup": [0]}, _400),
+}
+# Where the best learning rate is at an end of its grid (`learning_rates.best_losses`), and what follows from it.
+EDGES = {
+    "warmup": [
+        ({"placement": ["post_norm"], "gain": [0.6], "depth": [24], "warmup": [0]}, '0.0001 is worse: "warmup_slower"'),
+        (
+            {"placement": ["post_norm"], "gain": [0.6], "depth": [24], "warmup": [50]},
+            "no number of the chapter is from it",
+        ),
+        (
+            {"placement": ["pre_norm"], "warmup": [50, 200]},
+            "so P11 has no verdict, and in P7 and P8 it could only win by more",
+        ),
+    ],
+    "without_norm": [({"gain": [1.0]}, "it diverges at every rate")],
 }

@@ -70,10 +70,18 @@ def residual_minus_highway():
 
 
 def weighted_minus_plain_branch():
-    """Mean loss of the first 20 steps with x + α f(x), α learned from 0, minus that with x + f(x); recorded."""
-    return pd.concat(
-        loss_difference(f"{L}", _runs("rezero", L), _runs("residual", L), "early_loss") for L in (4, 12, 50)
-    )
+    """Mean loss of the first 20 steps with x + α f(x), α learned from 0, minus that with x + f(x); recorded.
+
+    DEPTH: each at its best learning rate, and at 50 layers its best gain. DEPTH_at_0.01: both at 0.01.
+    """
+    first, parts = data.recorded("first_steps"), []
+    for depth in (4, 12):
+        runs = first[first["depth"] == depth]
+        parts.append(loss_difference(f"{depth}", *(runs[runs["placement"] == p] for p in ("rezero", "residual"))))
+        losses = runs[runs["learning_rate"] == 0.01].pivot(index="seed", columns="placement", values="loss")
+        value = (losses["rezero"] - losses["residual"]).to_numpy()
+        parts.append(pd.DataFrame({"setting": f"{depth}_at_0.01", "seed": losses.index, "value": value, "edge": False}))
+    return pd.concat([*parts, loss_difference("50", _runs("rezero", 50), _runs("residual", 50), "early_loss")])
 
 
 def share_of_the_sum(sizes=(64, 256, 512), rows=2048):

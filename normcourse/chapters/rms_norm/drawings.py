@@ -114,7 +114,7 @@ def norm_timings(frame, axes):
         ratio = rows.loc["F.rms_norm", "copies"] / rows.loc["F.layer_norm", "copies"]
         zh = f"{zh}：F.rms_norm 的用时是 F.layer_norm 的 {ratio:.1f} 倍"
         finding(ax, zh, f"{en}: F.rms_norm takes {ratio:.1f} × F.layer_norm")
-    words = text("竖线：字节数 ÷ 复制的速度", "bars: bytes ÷ speed of a copy")
+    words = text("竖线：字节数 ÷ 复制的速度", "upright lines: bytes ÷ speed of a copy")
     note(axes[1], "marks", 0.45, 0.2, words, va="bottom")
 
 

@@ -54,3 +54,15 @@ RUNS = {
         f"{CONDITIONS}; biases uniform in ±1/√64",
     ),
 }
+# Where the best learning rate is at an end of its grid (`learning_rates.best_losses`), and what follows from it.
+EDGES = {
+    "degradation": [
+        (
+            {"placement": ["plain"], "depth": [1, 2, 4]},
+            "they win over the deeper ones: a larger rate could only add to it",
+        ),
+        ({"placement": ["plain"], "depth": [20], "gain": [3**-0.5]}, "at 0.01 it has just its character frequencies"),
+        ({"placement": ["residual", "highway", "rezero"]}, "chapter 02 says so, and G7 counts it against the loser"),
+    ],
+    "degradation_with_biases": [({"depth": [2, 4]}, "as without biases")],
+}

@@ -1,0 +1,128 @@
+"""What exists in the second world (`world`): built-in names, modules, and attributes of what a value can be."""
+
+import builtins
+import math
+
+import numpy
+import torch
+
+MAGIC = """init call len getitem iter next repr str contains lt le eq ne gt ge add sub mul truediv neg radd rmul"""
+NAMES = """abs all any bool callable dict divmod enumerate filter float frozenset int isinstance iter len list map
+max min next object pow property range reversed round set slice sorted staticmethod classmethod str sum
+super tuple zip ArithmeticError AssertionError AttributeError Exception IndexError KeyError NameError
+NotImplementedError OverflowError RuntimeError StopIteration TypeError ValueError ZeroDivisionError"""
+BUILTINS = {name: getattr(builtins, name) for name in NAMES.split()}
+BUILTINS |= {"print": lambda *arguments, **options: None, "display": lambda *arguments, **options: None}
+# The last one is for C, which looks for it here; a text cannot name it, and its imports are rewritten.
+BUILTINS |= {name: getattr(builtins, name) for name in ("__build_class__", "__import__")}
+
+# Functions of torch that are methods of tensors, too, and compute nothing but their results.
+BOTH = """abs absolute acos acosh add addcdiv addcmul addmm addmv addr all allclose amax amin aminmax any arccos
+argmax argmin argsort asin asinh atan atan2 atanh baddbmm bincount bitwise_and bitwise_not bitwise_or
+bmm broadcast_to cdist ceil chunk clamp clamp_max clamp_min clip clone concat copysign corrcoef cos cosh
+count_nonzero cov cross cummax cummin cumprod cumsum deg2rad det detach diag diag_embed diagonal diff
+digamma dist div divide dot dsplit eq equal erf erfc erfinv exp exp2 expm1 fix flatten flip float_power
+floor floor_divide fmax fmin fmod frac frexp gather ge greater greater_equal gt heaviside histc hsplit
+hypot index_add index_copy index_fill index_select inner inverse isclose isfinite isinf isnan isneginf
+isposinf isreal kron kthvalue ldexp le lerp less less_equal lgamma log log10 log1p log2 log_softmax
+logaddexp logaddexp2 logcumsumexp logdet logical_and logical_not logical_or logical_xor logit logsumexp
+lt masked_fill masked_scatter masked_select matmul matrix_exp matrix_power max maximum mean median min
+minimum mm mode moveaxis movedim msort mul multiply mv mvlgamma nan_to_num nanmean nanmedian nanquantile
+nansum narrow ne neg negative nextafter nonzero norm not_equal numel outer permute pinverse polygamma
+positive pow prod quantile rad2deg ravel reciprocal relu remainder renorm repeat_interleave reshape roll
+rot90 round rsqrt scatter scatter_add select sgn sigmoid sign signbit sin sinc sinh slogdet softmax sort
+split sqrt square squeeze std std_mean sub subtract sum svd swapaxes swapdims t take take_along_dim tan
+tanh tensor_split tile topk trace transpose tril triu true_divide trunc unbind unflatten unique
+unique_consecutive unsqueeze var var_mean vdot vsplit where xlogy layer_norm group_norm batch_norm
+instance_norm rms_norm native_layer_norm"""
+DTYPES = "bfloat16 bool double float float16 float32 float64 half int int16 int32 int64 int8 long short uint8"
+TORCH = f"""{BOTH} {DTYPES} arange as_tensor asarray atleast_1d atleast_2d atleast_3d block_diag broadcast_shapes
+broadcast_tensors cartesian_prod cat chain_matmul column_stack combinations concatenate cosine_similarity dstack einsum
+empty empty_like enable_grad eye finfo from_numpy full full_like hstack iinfo inf is_floating_point is_grad_enabled
+is_tensor linspace logspace meshgrid nan no_grad inference_mode normal ones ones_like pi rand rand_like randint randn
+randn_like randperm result_type set_grad_enabled stack tensor tensordot tril_indices triu_indices trapezoid vander vmap
+vstack zeros zeros_like Tensor Size Generator device dtype"""
+FUNCTIONAL = """binary_cross_entropy celu cosine_similarity cross_entropy dropout elu embedding gelu glu hardtanh
+huber_loss interpolate kl_div l1_loss layer_norm leaky_relu linear log_softmax logsigmoid mse_loss
+nll_loss normalize one_hot pad pairwise_distance relu relu6 rms_norm scaled_dot_product_attention selu
+sigmoid silu smooth_l1_loss softmax softmin softplus softsign tanh tanhshrink unfold batch_norm
+group_norm instance_norm"""
+NN = """Module Parameter ModuleList ModuleDict ParameterList Sequential Linear Identity LayerNorm RMSNorm
+GroupNorm BatchNorm1d Tanh ReLU GELU SiLU Sigmoid Softmax Dropout MSELoss CrossEntropyLoss"""
+LINALG = """cholesky cond cross det diagonal eig eigh eigvals eigvalsh inv lstsq matmul matrix_exp matrix_norm
+matrix_power matrix_rank multi_dot norm pinv qr slogdet solve svd svdvals vecdot vector_norm"""
+MATH = " ".join(name for name in vars(math) if not name.startswith("_"))
+NUMPY = """abs absolute add all allclose amax amin any append arange arccos arcsin arctan argmax argmin argsort
+array array_equal asarray ascontiguousarray atleast_1d atleast_2d average bool_ broadcast_to cbrt ceil
+clip column_stack concatenate copysign cos cosh cumprod cumsum diag diagonal diff divide dot e einsum
+empty empty_like equal errstate exp exp2 expand_dims expm1 eye fabs flatnonzero flip float16 float32
+float64 float_power floor full full_like heaviside hstack hypot identity inf inner int32 int64 isclose
+isfinite isinf isnan kron linspace log log10 log1p log2 logaddexp logspace matmul max maximum mean
+median min minimum mod moveaxis multiply nan nan_to_num nanmean nansum ndarray negative newaxis nonzero
+ones ones_like outer pi polyfit polyval power prod ptp ravel reciprocal repeat reshape roll round sign
+sin sinh sort sqrt square squeeze stack std subtract sum swapaxes tan tanh tensordot tile trace
+transpose tril triu unique var vstack where zeros zeros_like"""
+SPACES = {
+    "torch": TORCH,
+    "torch.nn": NN,
+    "torch.nn.functional": FUNCTIONAL,
+    "torch.linalg": LINALG,
+    "torch.special": "erf erfc erfinv expit expm1 gammaln log1p log_softmax logit logsumexp ndtr softmax xlogy xlog1py",
+    "torch.autograd": "grad",
+    "torch.autograd.functional": "jacobian jvp vjp",
+    "torch.func": "grad jacfwd jacrev jvp vjp vmap",
+    "torch.optim": "SGD Adam AdamW",
+    "torch.distributions": "Normal Binomial",
+    "numpy.polynomial": "hermite_e",
+    "numpy.polynomial.hermite_e": "hermegauss",
+    "math": MATH,
+    "itertools": "accumulate chain combinations count cycle islice pairwise permutations product repeat starmap "
+    "takewhile zip_longest",
+    "functools": "cache lru_cache partial reduce wraps",
+    "collections": "deque namedtuple Counter OrderedDict",
+    "operator": "add and_ eq floordiv ge gt itemgetter le lt matmul mod mul ne neg or_ pow sub truediv",
+    "numpy": NUMPY,
+    "numpy.linalg": "cond det eig eigh eigvals eigvalsh inv lstsq matrix_power matrix_rank norm qr slogdet solve svd",
+}
+STAND_INS = {"torch.compile": lambda function=None, **options: function or (lambda function: function)}
+SPACES = {path: frozenset(names.split()) for path, names in SPACES.items()}
+
+INPLACE = """abs add addcdiv addcmul addmm clamp clamp_max clamp_min clip copy cumsum div divide erf exp expm1 fill
+floor index_add index_copy index_fill lerp log log10 log1p log2 masked_fill mul multiply nan_to_num neg
+pow reciprocal relu requires_grad round rsqrt scatter scatter_add sigmoid sign sqrt square squeeze sub
+subtract tanh tril triu trunc unsqueeze zero"""
+TENSOR = f"""{BOTH} {DTYPES} {" ".join(f"{name}_" for name in INPLACE.split())} T mT H device dtype shape ndim grad
+requires_grad is_leaf itemsize nbytes backward contiguous cpu to type_as item tolist numpy size stride dim nelement
+element_size is_contiguous is_floating_point is_meta new_empty new_full new_ones new_tensor new_zeros expand
+expand_as repeat view view_as reshape_as sum_to_size unfold ndimension get_device is_cuda retain_grad real data"""
+ARRAY = """T all any argmax argmin argsort astype clip copy cumsum diagonal dot dtype fill flatten item itemsize
+max mean min nbytes ndim nonzero prod ravel repeat reshape round shape size sort squeeze std sum
+swapaxes tolist trace transpose var"""
+MODULE = "parameters buffers register_buffer register_parameter train eval to float double training zero_grad"
+LAYER = "weight bias eps normalized_shape elementwise_affine in_features out_features append extend keys values items"
+ATTRIBUTES = {
+    torch.Tensor: TENSOR,
+    torch.Size: "numel count index",
+    torch.dtype: "is_floating_point is_complex itemsize to_real",
+    torch.finfo: "bits eps max min tiny smallest_normal resolution dtype",
+    torch.iinfo: "bits max min",
+    torch.device: "type index",
+    torch.Generator: "manual_seed",
+    torch.optim.Optimizer: "step zero_grad",
+    torch.distributions.Distribution: "log_prob cdf mean variance",
+    torch.nn.Module: f"{LAYER} {MODULE}",
+    numpy.ndarray: ARRAY,
+    numpy.generic: ARRAY,
+    numpy.dtype: "kind itemsize name",
+    list: "append extend insert pop remove reverse sort copy clear count index",
+    tuple: "count index",
+    dict: "get items keys values pop setdefault update copy clear",
+    set: "add discard remove union intersection difference update copy",
+    frozenset: "union intersection difference",
+    str: "startswith endswith split join strip lower upper replace partition rpartition isdigit",
+    float: "is_integer real",
+    int: "bit_length real",
+    slice: "start stop step",
+}
+ATTRIBUTES = {kind: frozenset(names.split()) for kind, names in ATTRIBUTES.items()}
+MODULE = frozenset(MODULE.split())

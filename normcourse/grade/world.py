@@ -1,0 +1,333 @@
+"""The second world: an answer and what it uses, cut out of a notebook, in a Python that holds what `allowed` lists.
+
+What is right here keeps the rules of its task: there are no imports, no names with underscores, no attributes but those
+of the lists, so nothing that reaches frames, other code or C. RestrictedPython rewrites the source so that each look at
+an attribute, each write and each loop goes through a function of `World`. What it does not understand raises
+`NotUnderstood`, which says where; that is no verdict.
+"""
+
+import ast
+import copy
+import functools
+import importlib
+import operator
+import re
+import symtable
+import sys
+
+import torch
+from RestrictedPython import RestrictingNodeTransformer, compile_restricted_exec
+from RestrictedPython.Guards import guarded_iter_unpack_sequence, guarded_unpack_sequence
+from RestrictedPython.transformer import IOPERATOR_TO_STR
+
+from ..check.rules import ForbiddenCall
+from . import allowed, notebook
+
+FILE = "<answer>"
+CELL = 100_000  # line numbers of cell n begin at n times this
+GUARDS = re.compile(r"__|_.*_$")
+METHODS = {f"__{name}__" for name in allowed.MAGIC.split()}
+
+
+class NotUnderstood(Exception):
+    """What the second world does not hold; says where and what."""
+
+
+# Cutting out ----------------------------------------------------------------------------------------------------------
+
+
+def read(cells):
+    """[(cell, its statements at the top level)] of the code."""
+    code = [(cell, notebook.parsed(cell.source)) for cell in cells if cell.kind == "code"]
+    return [(cell, ast.increment_lineno(tree, CELL * cell.number).body) for cell, tree in code if tree]
+
+
+def cut(code, name):
+    """(the statements that a name and all it uses need, {name: what is imported under it}); as a name was last bound up
+    to the cell that is graded for it, else anywhere. code: as `read` gives it."""
+    last = max((i for i, (cell, _) in enumerate(code) if name in cell.tasks), default=len(code) - 1)
+    bound, later, imported = {}, {}, {}
+    for i, (_, statements) in enumerate(code):
+        for statement in statements:
+            for one in _bindings(statement):
+                (bound if i <= last else later).setdefault(one, []).append(statement)
+    wanted, todo, seen = {}, [name], set()
+    while todo:
+        one = todo.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        for statement in reversed(bound.get(one) or later.get(one) or ()):
+            for node in ast.walk(statement):
+                if isinstance(node, (ast.Import, ast.ImportFrom)):
+                    imported |= {key: path for key, path in _imports(node) if key == one}
+            wanted[id(statement)] = statement
+            used = _used(statement)
+            todo += sorted(used)
+            if one not in used or isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+                break
+    kept = (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+    statements = [copy.deepcopy(s) for s in wanted.values() if isinstance(s, kept)]
+    return sorted(statements, key=lambda s: (s.lineno, s.col_offset)), imported
+
+
+def _used(statement):
+    """Names of the top level that a statement uses; not its own local ones."""
+    found, todo = set(), [symtable.symtable(ast.unparse(statement), FILE, "exec")]
+    for table in todo:
+        todo += table.get_children()
+        found |= {
+            s.get_name() for s in table.get_symbols() if s.is_referenced() and (table is todo[0] or s.is_global())
+        }
+    return found
+
+
+def _bindings(statement):
+    """Names that a statement of the top level binds."""
+    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+        return [statement.name]
+    if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+    return [name for node in ast.walk(statement) for name, _ in _imports(node)]
+
+
+def _imports(node):
+    """[(name, what it is: "torch.nn")] of an import."""
+    if isinstance(node, ast.Import):
+        return [(a.asname, a.name) if a.asname else (a.name.partition(".")[0],) * 2 for a in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [(a.asname or a.name, f"{node.module}.{a.name}") for a in node.names]
+    return []
+
+
+# Rewriting ------------------------------------------------------------------------------------------------------------
+
+
+class Plainer(ast.NodeTransformer):
+    """What RestrictedPython has no rule for, in words that it has rules for; annotations go."""
+
+    def visit_Import(self, node):
+        found = [(ast.Name(name, ast.Store()), ast.Constant(path)) for name, path in _imports(node)]
+        made = [ast.Assign([name], ast.Call(ast.Name("_import_", ast.Load()), [path], [])) for name, path in found]
+        return [ast.fix_missing_locations(ast.copy_location(one, node)) for one in made]
+
+    visit_ImportFrom = visit_Import
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node):
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node):
+        self.generic_visit(node)
+        made = ast.Assign([node.target], node.value) if node.value else ast.Pass()
+        return ast.copy_location(made, node)
+
+    def visit_AugAssign(self, node):
+        self.generic_visit(node)
+        if isinstance(node.target, ast.Name):
+            return node
+        old = copy.deepcopy(node.target)
+        old.ctx = ast.Load()
+        operation = ast.Constant(IOPERATOR_TO_STR[type(node.op)])
+        value = ast.Call(ast.Name("_inplacevar_", ast.Load()), [operation, old, node.value], [])
+        made = ast.copy_location(ast.Assign([node.target], value), node)
+        return ast.fix_missing_locations(made)
+
+
+class Policy(RestrictingNodeTransformer):
+    """RestrictedPython's rules, but for names of one underscore, `nonlocal`, `match` and `super().__init__`."""
+
+    def check_name(self, node, name, allow_magic_methods=False):
+        if name and GUARDS.match(name) and not (allow_magic_methods and name in METHODS and node.col_offset):
+            self.error(node, name)
+
+    def visit_Name(self, node):
+        if node.id not in ("_inplacevar_", "_import_"):
+            self.check_name(node, node.id)
+        return node
+
+    def visit_Constant(self, node):
+        if type(node.value) is complex:
+            self.error(node, "complex")
+        return node
+
+    def visit_Attribute(self, node):
+        called = isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name) and node.value.func.id
+        if node.attr == "__init__" and called == "super":
+            return self.node_contents_visit(node)
+        if GUARDS.match(node.attr):
+            self.error(node, f".{node.attr}")
+        own, node.attr = node.attr, node.attr.lstrip("_") or "_"
+        made = super().visit_Attribute(node)
+        if isinstance(made, ast.Call):
+            made.args[1].value = own
+        else:
+            made.attr = own
+        return made
+
+    def visit_Call(self, node):  # RestrictedPython's refuses a function of one's own that is called eval
+        spread = any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords)
+        node = self.node_contents_visit(node)
+        if spread:
+            node.args.insert(0, node.func)
+            node.func = ast.copy_location(ast.Name("_apply_", ast.Load()), node.args[0])
+        return node
+
+    def visit_ClassDef(self, node):
+        return ast.copy_location(super().visit_ClassDef(node), node)
+
+    visit_Nonlocal = visit_Global = RestrictingNodeTransformer.node_contents_visit
+    visit_Match = visit_match_case = visit_MatchValue = visit_MatchSingleton = visit_MatchOr = visit_Nonlocal
+    visit_MatchSequence = visit_MatchStar = visit_Nonlocal
+
+    def visit_MatchAs(self, node):
+        self.check_name(node, node.name)
+        return self.node_contents_visit(node)
+
+
+# Running --------------------------------------------------------------------------------------------------------------
+
+
+class Space:
+    """A module of which one sees what is allowed."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, *arguments, **options):
+        raise _not_understood(self.path)
+
+
+def within(path):
+    """What an allowed path such as "torch.nn.functional" is. Raises: NotUnderstood."""
+    if path in allowed.SPACES:
+        return Space(path)
+    if not _holds(path):
+        raise _not_understood(path)
+    if path in allowed.STAND_INS:
+        return allowed.STAND_INS[path]
+    space, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(space), name)
+
+
+def _holds(path):
+    return (
+        path in allowed.SPACES
+        or path in allowed.STAND_INS
+        or path.rpartition(".")[2] in allowed.SPACES.get(path.rpartition(".")[0], ())
+    )
+
+
+def _not_understood(what):
+    frame = sys._getframe()
+    while frame and frame.f_code.co_filename != FILE:
+        frame = frame.f_back
+    return NotUnderstood(where(frame.f_lineno if frame else 0, what))
+
+
+def where(line, what):
+    return f"{line // CELL}:{line % CELL}: {what}"
+
+
+MODULE = frozenset(torch.nn.Module().__dict__)
+INPLACE = {"*=": operator.imul, "/=": operator.itruediv, "%=": operator.imod, "**=": operator.ipow, "-=": operator.isub}
+INPLACE |= {"<<=": operator.ilshift, ">>=": operator.irshift, "|=": operator.ior, "&=": operator.iand}
+INPLACE |= {"^=": operator.ixor, "//=": operator.ifloordiv, "@=": operator.imatmul, "+=": operator.iadd}
+
+
+class World:
+    """What one task's answer lives in."""
+
+    def __init__(self, task):
+        self.without, self.closed, self.own = frozenset(task.without), task.closed, set()
+
+    def answer(self, code, name):
+        """The function or class of this name. Raises: NotUnderstood."""
+        statements, imported = cut(code, name)
+        module = ast.Module([Plainer().visit(statement) for statement in statements], [])
+        compiled = compile_restricted_exec(ast.fix_missing_locations(module), FILE, policy=Policy)
+        if compiled.errors:
+            line, _, words = compiled.errors[0].removeprefix("Line ").partition(": ")
+            raise NotUnderstood(where(int(line) if line.isdecimal() else 0, words))
+        known = {"__builtins__": allowed.BUILTINS, "__name__": "answer", "__metaclass__": self._class}
+        known |= {f"_{kind}_": getattr(self, f"_{kind}") for kind in ("getattr", "write")}
+        known |= {"_getitem_": operator.getitem, "_getiter_": iter, "_apply_": lambda f, *a, **k: f(*a, **k)}
+        known |= {"_inplacevar_": lambda sign, old, value: INPLACE[sign](old, value)}
+        known |= {"_unpack_sequence_": guarded_unpack_sequence, "_iter_unpack_sequence_": guarded_iter_unpack_sequence}
+        known |= {"_import_": self._import}
+        for key, path in imported.items():  # what is not held is said only where it is used
+            known[key] = self._import(path) if _holds(path) or self._is_closed(path) else Space(path)
+        exec(compiled.code, known)
+        if name not in known:
+            raise NotUnderstood(where(0, name))
+        return known[name]
+
+    def _import(self, path):
+        if self._is_closed(path):  # a module, or something in one
+            return Space(path) if path in self.closed else functools.partial(_forbidden, path)
+        return self._watched(path.rpartition(".")[2], within(path))
+
+    def _is_closed(self, path):
+        return any(f"{path}.".startswith(f"{module}.") for module in self.closed)
+
+    def _watched(self, name, value):
+        """What an attribute is, or what raises when it is called, if the task is to be solved without it."""
+        if name.strip("_") in self.without and callable(value):
+            return functools.partial(_forbidden, name.strip("_"))
+        return value
+
+    def _getattr(self, value, name):
+        kind = type(value)
+        if kind is Space:
+            return self._import(f"{value.path}.{name}")
+        if kind in self.own:
+            parts = [vars(value), *(vars(base) for base in kind.__mro__ if base in self.own)]
+            parts += [vars(value).get(part, ()) for part in ("_parameters", "_buffers", "_modules")]
+            if name in allowed.MODULE or (name not in MODULE and any(name in part for part in parts)):
+                return getattr(value, name)
+        elif kind is type and value in self.own and name in vars(value):
+            return getattr(value, name)
+        elif any(isinstance(value, owner) and name in names for owner, names in allowed.ATTRIBUTES.items()):
+            return self._watched(name, getattr(value, name))
+        raise _not_understood(f"{kind.__name__}.{name}")
+
+    def _write(self, value):
+        return Writer(value, type(value) in self.own)
+
+    def _class(self, name, bases, space):
+        if not all(base in (object, torch.nn.Module) or base in self.own for base in bases):
+            raise _not_understood(f"class {name}")
+        made = type(name, bases, space)
+        self.own.add(made)
+        return made
+
+
+class Writer:
+    """What is written to: items of anything that has some, attributes of objects of the answer's own classes."""
+
+    __slots__ = ("own", "value")
+
+    def __init__(self, value, own):
+        object.__setattr__(self, "value", value)
+        object.__setattr__(self, "own", own)
+
+    def __setitem__(self, key, item):
+        self.value[key] = item
+
+    def __delitem__(self, key):
+        del self.value[key]
+
+    def __setattr__(self, name, item):
+        of_tensor = isinstance(self.value, torch.Tensor) and name in ("requires_grad", "grad", "data")
+        if not (of_tensor or (self.own and name not in MODULE)):
+            raise _not_understood(f"{type(self.value).__name__}.{name} = …")
+        setattr(self.value, name, item)
+
+
+def _forbidden(name, *arguments, **options):
+    raise ForbiddenCall(name)
