@@ -12,6 +12,7 @@ from normcourse.models import Transformer
 from normcourse.norms import batch_norm, layer_norm
 from tests.lessons import definitions
 
+
 def test_padding_is_behind_the_sentence_and_marked():
     x, real = padded([torch.ones(2, 3), torch.ones(4, 3)])
     assert x.shape == (2, 4, 3) and real.tolist() == [[True, True, False, False], [True] * 4]
