@@ -106,5 +106,12 @@ HEADERS = {
     "|W| grows": "|W| 增长",
     "±300, all fp16": "±300，全程 fp16",
     "±300, torch": "±300，PyTorch",
+    "alone": "单独一段",
+    "in 64": "64 段里",
+    "trained in batches of": "训练的批量",
+    "held-out loss": "验证损失",
+    "eval minus alone": "滑动平均减去单独",
+    "lowest": "最低",
+    "highest": "最高",
     "learning rate": "学习率",
 }

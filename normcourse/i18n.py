@@ -154,6 +154,13 @@ WORDS = {
     "per_channel": ("每个通道", "channel"),
     "per_tensor": ("整个张量", "tensor"),
     "per_token": ("每个词元", "token"),
+    "longest": ("第四句的长度", "length of the fourth"),
+    "length": ("句子长度 T", "length T"),
+    "batch_size": ("批量 B", "batch size B"),
+    "by_length": ("按长度分批", "batched by length"),
+    "upper_case": ("全部大写", "all capitals"),
+    "way": ("交换两维用", "exchanged by"),
+    "trained_in": ("训练的批量", "trained in batches of"),
 }
 TERMS = ChainMap(WORDS, PLACEMENTS.each("title"), NORMS.each("title"))
 
