@@ -99,7 +99,7 @@ def padding_share(frame, ax):
     """
     measured, law = frame[frame["kind"] != "theory"], frame[frame["kind"] == "theory"]
     share, change = ("填充占的比例", "share of padding"), ("真字符的输出变了多少", "change of the real outputs")
-    setup(ax, share, change, (0, 1), (-0.02, 1.6))
+    setup(ax, share, change, (0, 1), (-0.12, 1.6))
     for kind, colour, marker, words in (
         ("counted", STYLES["batch_norm"].colour, "D", ("填充算在内", "padding counted")),
         ("masked", PURPLE, "o", ("只算真字符", "real ones only")),
