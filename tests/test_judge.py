@@ -714,6 +714,16 @@ def test_a_cell_that_hangs_or_ends_the_process_is_left_out_and_the_rest_is_grade
     assert result["points"] == 6.0 and result["notes"] == [[2, "time"], [4, "ended"]]
 
 
+@pytest.mark.parametrize(
+    ("raises", "left"),
+    [(1, "@b\ndef f():\n    pass\nc = 1"), (2, "c = 1"), (3, "c = 1"), (4, "c = 1"), (5, "")],
+)
+def test_what_is_behind_a_line_that_raised_begins_with_the_next_statement(raises, left):
+    """A decorator that raises is a line of the function it stands above: that function is not begun again, for ever."""
+    source = "a = 1\n@b\ndef f():\n    pass\nc = 1\n"
+    assert notebook.behind(source, raises) == left
+
+
 @needs_linux
 def test_a_server_that_dies_is_started_again(tests_of_03, tmp_path):
     hand_in(tmp_path / "all", **{f"s{i}": SOLVED for i in range(4)})
@@ -1033,7 +1043,8 @@ def test_seeds_give_solutions_everything_stubs_nothing_and_wrong_answers_the_sam
     for kind in ("solutions", "exercises"):
         for path in sorted((ROOT / kind).glob("[0-9]*/*.ipynb")):
             code = [cell for cell in notebook.read(path.read_bytes()) if cell.kind == "code"]
-            cells = [cell.source for cell in code if cell is code[0] or re.match("# EXERCISE: ", cell.source)]
+            imports = next(cell for cell in code if "import torch" in cell.source)
+            cells = [cell.source for cell in code if cell is imports or re.match("# EXERCISE: ", cell.source)]
             hand_in(folder, **{f"{kind}_{path.stem}": cells})  # what explains and draws is left out: it takes seconds
     listed = [answer for answer in answers.MUTANTS if answer[1].__module__.endswith(".03_layer_normalisation.answers")]
     hand_in(folder, **{f"mutant_{name}": cells for name, cells in as_notebooks(listed).items()})

@@ -142,7 +142,11 @@ def definitions(source):
 
 def behind(source, line):
     """Of a cell's source, as IPython has made Python of it, the statements that begin behind a line."""
-    return ast.unparse(ast.Module([s for s in ast.parse(source).body if s.lineno > line], []))
+
+    def begins(statement):  # at its decorators, where one raises
+        return min(part.lineno for part in (statement, *getattr(statement, "decorator_list", ())))
+
+    return ast.unparse(ast.Module([s for s in ast.parse(source).body if begins(s) > line], []))
 
 
 # Rules ----------------------------------------------------------------------------------------------------------------
