@@ -277,7 +277,7 @@ def language_switch(code=None):
     if code is not None:
         set_language(code)
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell is not None:
+    if hasattr(shell, "display_formatter"):
         for module in ("pandas.core.frame", "pandas"):  # where a DataFrame says it is from, before pandas 3 and since
             shell.display_formatter.formatters["text/html"].for_type_by_name(module, "DataFrame", table)
     return LanguageSwitch()

@@ -135,6 +135,7 @@ def test_neighbours_are_drawn_ahead_and_then_only_sent(monkeypatch, unhurried):
 
 def test_moving_fast_shows_the_last_position_and_skips_what_lies_between(monkeypatch):
     monkeypatch.setattr(module, "AHEAD", ())
+    monkeypatch.setattr(module, "AXIS_SECONDS", 0.0)
     calls, go_on = [], threading.Event()
 
     def held(depth=1):
@@ -204,11 +205,11 @@ def test_a_language_change_during_an_experiment_does_not_mix_the_words():
     assert begun.wait(100)
     i18n.set_language("en")
     go_on.set()
-    wait_for(lambda: ("en", (16,)) in explorer._cache)
+    wait_for(lambda: ("en", "light", (16,)) in explorer._cache)
     expected = Explorer(lambda: experiment(17), draw).image.value
-    assert np.array_equal(picture(explorer._cache[("en", (16,))]), picture(expected))
-    zh = explorer._cache.get(("zh", (16,)))
-    assert zh is None or zh != explorer._cache[("en", (16,))]
+    assert np.array_equal(picture(explorer._cache["en", "light", (16,)]), picture(expected))
+    zh = explorer._cache.get(("zh", "light", (16,)))
+    assert zh is None or zh != explorer._cache["en", "light", (16,)]
 
 
 def test_an_exception_is_shown_and_the_sliders_go_on_working():
@@ -756,7 +757,7 @@ def test_in_colab_errors_business_and_languages_are_sent_before_the_handler_retu
     assert "computing" in said[0] and explorer.status.value == ""
     before = explorer.image.value
     frontend(switch.buttons, index=1)
-    assert explorer.image.value == explorer._cache[("en", (11,))] != before and depth.description == "depth"
+    assert explorer.image.value == explorer._cache["en", "light", (11,)] != before and depth.description == "depth"
     only_from_here(colab, explorer)
 
 

@@ -22,10 +22,10 @@ def norm(x, residual, weight, bias, kind, eps, offset, y_dtype, sum_dtype):
     if x.numel() == 0 or x.is_meta:
         return y, total, mean, rstd
     check_can_run(x.device)
-    n = x.shape[-1]
-    tile = forward_tile(n, rstd.itemsize)
+    width = x.shape[-1]
+    tile = forward_tile(width, rstd.itemsize)
     tensors = {"X": x, "Residual": residual, "W": weight, "Sum": None if residual is None else total}
-    options = {"Y": y, "Rstd": rstd, "N": n, "eps": eps, "COLUMNS": tile.columns, **compiler_options(tile)}
+    options = {"Y": y, "Rstd": rstd, "N": width, "eps": eps, "COLUMNS": tile.columns, **compiler_options(tile)}
     if kind == "layer_norm":
         tensors["B"], options["Mean"] = bias, mean
     else:
