@@ -10,14 +10,14 @@ if not torch.cuda.is_available():  # before anything imports triton, as parts of
 def pytest_addoption(parser):
     parser.addoption("--artefacts", default=None, help="folder for the screenshots of the browser tests")
     parser.addoption("--long", action="store_true", help="the exhaustive sweeps, too: `make test-long`")
-    parser.addoption("--seeds", type=int, help="seeds of hidden tests that wrong and honest answers meet (3, long 50)")
+    parser.addoption("--seeds", type=int, help="seeds of hidden tests that wrong and honest answers meet (2, long 50)")
     parser.addoption("--positions", type=int, help="random positions of each explorer that are drawn (1, long 20)")
 
 
 def pytest_configure(config):
     long = config.option.long
     if config.option.seeds is None:
-        config.option.seeds = 50 if long else 3
+        config.option.seeds = 50 if long else 2
     if config.option.positions is None:
         config.option.positions = 20 if long else 1
     config.addinivalue_line("markers", "long: an exhaustive sweep; only `make test-long` runs it")

@@ -171,6 +171,7 @@ def places(given, known):
     return [one and (one.where, one.part) for one in found]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, task in HIDDEN.items() if not task.only])  # kernels stay as they are
 def test_on_another_processor_right_answers_are_right_and_each_mistake_is_named(name):
@@ -191,6 +192,7 @@ def test_on_another_processor_right_answers_are_right_and_each_mistake_is_named(
     assert named >= len(task.mistakes) - 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(HIDDEN))
 def test_each_mistake_is_named_whatever_the_words_of_its_error(name):
     """As of another version of Python or PyTorch."""
