@@ -142,11 +142,11 @@ def png(figure, compress_level=1, density=DENSITY):
 
 
 def small_png(figure):
-    """The figure as base64 PNG with at most 256 colours and as many pixels as it has, for stored outputs."""
+    """The figure as base64 PNG with at most 64 colours and as many pixels as it has, for stored outputs."""
     from PIL import Image
 
     with io.BytesIO(png(figure, density=1)) as file, io.BytesIO() as small:
-        Image.open(file).quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+        Image.open(file).quantize(64, dither=Image.Dither.NONE).save(small, "png", optimize=True)
         return base64.b64encode(small.getvalue()).decode()
 
 
