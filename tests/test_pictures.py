@@ -48,7 +48,7 @@ def picture(figure, **options):
 class Asked:
     """What a lesson asks `explore` for."""
 
-    def __init__(self, experiment, draw, /, *, size=None, subplots=None, **controls):
+    def __init__(self, experiment, draw, /, *, size=None, subplots=None, play=None, **controls):
         self.experiment, self.draw = experiment, draw
         self.figure, _ = canvas.new_figure(size, **(subplots or {}))
         self.controls = controls_of(experiment, controls)

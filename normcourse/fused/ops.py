@@ -6,6 +6,7 @@ torch looks on (compile, export, fake tensors, dispatch modes) the operators are
 """
 
 import contextlib
+from types import SimpleNamespace
 
 import torch
 from torch._functorch.autograd_function import enable_single_level_autograd_function
@@ -93,11 +94,12 @@ class Norm(torch.autograd.Function):
             dx, dresidual = dtotal.to(x_dtype), dtotal.to(residual_dtype)
         else:
             parameters = 2 if ctx.needs_input_grad[3] else int(ctx.needs_input_grad[2])
-            run = norm_backward if traced(dy) else NormBackward.apply
-            dx, dresidual, dparameters = run(
-                dy, x, weight, mean, rstd, dtotal, ctx.kind, ctx.eps, ctx.offset, x_dtype, residual_dtype or x_dtype,
-                parameters,
-            )  # fmt: skip
+            dtypes = x_dtype, residual_dtype or x_dtype
+            inputs = dy, x, weight, mean, rstd, dtotal, ctx.kind, ctx.eps, ctx.offset, *dtypes, parameters
+            if torch._C._are_functorch_transforms_active():  # derivatives of any order may follow
+                dx, dresidual, dparameters = _backward_in_plain_torch(*inputs)
+            else:
+                dx, dresidual, dparameters = (norm_backward if traced(dy) else NormBackward.apply)(*inputs)
             dresidual = dx if residual_dtype == x_dtype else dresidual
             if ctx.needs_input_grad[2]:
                 dweight = dparameters[0].to(weight_dtype)
@@ -221,6 +223,14 @@ class NormBackward(torch.autograd.Function):
         centred = x - mean[..., None] if kind == "layer_norm" else x
         sums = [(dy * centred * rstd[..., None]).sum(1), dy.sum(1)]
         return (dx, dresidual, torch.stack(sums, 1)[:, :parameters]), (0, 0 if dresidual.numel() else None, 0)
+
+
+def _backward_in_plain_torch(dy, x, weight, _, rstd, dtotal, kind, eps, offset, dx_dtype, dresidual_dtype, parameters):
+    first = SimpleNamespace(kind=kind, eps=eps, offset=offset, wide=rstd.dtype, parameters=parameters)
+    first.dtypes = rstd.dtype, rstd.dtype
+    dx, _, dparameters = NormBackward.plain(first, dy, x, weight)
+    dx = dx if dtotal is None else dx + dtotal
+    return dx.to(dx_dtype), dx.to(dresidual_dtype), dparameters
 
 
 def _primals(tensors):
