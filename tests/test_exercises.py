@@ -157,6 +157,7 @@ def test_there_are_enough_wrong_and_honest_answers():
     assert wrong.total() >= 8 * len(HIDDEN) and min(wrong.values()) >= 5 and min(right.values()) >= 3, (wrong, right)
 
 
+@pytest.mark.long  # mutants meet the same words every day
 @pytest.mark.parametrize("name", list(HIDDEN))
 def test_each_listed_mistake_fails_the_check_and_is_named_as_itself(name):
     task = replace(tasks()[name], only=())  # they are written in torch

@@ -86,6 +86,7 @@ def test_every_recorded_file_has_its_run():
     assert {record.target(name) for name in record.runs()} == set(FILES)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", record.runs())
 def test_a_row_of_every_run_can_be_repeated(name):
