@@ -208,8 +208,8 @@ def test_a_learner_writes_a_wrong_layer_norm_reads_why_and_mends_it(lab, artefac
             shown.wait_for(timeout=20_000)
             return cell, shown.inner_text()
 
-        page.locator(".jp-CodeCell").first.locator(".cm-content").click()
-        for _ in range(2):  # what installs, and the imports
+        for number in range(2):  # what installs, and the imports
+            page.locator(".jp-CodeCell").nth(number).locator(".cm-content").click()
             page.keyboard.press("Shift+Enter")
         page.locator(".widget-toggle-button").first.wait_for(timeout=60_000)
         write(
