@@ -15,7 +15,7 @@ help:            ## this list
 lab: $(LAB)      ## open the course in JupyterLab (sets up everything on first use; TORCH=cpu for the small CPU build)
 	$(BIN)/python -m normcourse lab . $(LAB_OPTIONS)
 
-test: $(TEST) $(VENV)/.browser $(VENV)/.sandbox lint   ## everything that guards the course, before merging: half an hour or so on two quiet cores
+test: $(TEST) $(VENV)/.browser $(VENV)/.sandbox lint   ## everything that guards the course, before merging: about forty minutes on two quiet cores
 	$(BIN)/pytest tests --artefacts artefacts
 	$(BIN)/pytest --nbval --nbval-cell-timeout 120 -p no:cacheprovider $(NOTEBOOKS) $(SOLUTIONS)
 
