@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.collections import PolyCollection
 
 from ..canvas import setup, tone
+from ..canvas.blocks import DASHED
 
 WHOLE = {"gridspec_kw": {"left": 0.03, "right": 0.97, "bottom": 0.04}}  # a stage needs no room for ticks
 PAIR = {"ncols": 2, "gridspec_kw": {"left": 0.03, "right": 0.97, "bottom": 0.04, "wspace": 0.06}}
-DASHES = (0, (4, 3))  # of theory
+DASHES = DASHED["linestyle"]  # of theory
 
 
 def stage(ax, across, up, xlim, ylim, aspect="auto"):
