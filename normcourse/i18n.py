@@ -3,8 +3,10 @@
 import os
 import re
 import sys
+import tomllib
 import weakref
 from collections import ChainMap
+from pathlib import Path
 
 from .headers import HEADERS
 from .norms import NORMS
@@ -58,7 +60,8 @@ GLOSSARY = {
     "weight norm": "权重范数",
 }
 
-# What controls and their values are called: name in code -> (中文, English); `TERMS` adds the wirings and norms.
+# What controls and their values are called: name in code -> (中文, English); `TERMS` adds the wirings and norms, and
+# what a chapter alone needs stands in its words.toml: [controls] name = [中文, English], [headers] name = 中文.
 WORDS = {
     "activation": ("激活函数", "activation"),
     "bias": ("偏置 b", "bias b"),
@@ -162,7 +165,13 @@ WORDS = {
     "way": ("交换两维用", "exchanged by"),
     "trained_in": ("训练的批量", "trained in batches of"),
 }
-TERMS = ChainMap(WORDS, PLACEMENTS.each("title"), NORMS.each("title"))
+_CHAPTERS = [
+    tomllib.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((Path(__file__).parent / "chapters").glob("*/words.toml"))
+]
+OF_CHAPTERS = {name: tuple(pair) for words in _CHAPTERS for name, pair in words.get("controls", {}).items()}
+TERMS = ChainMap(WORDS, OF_CHAPTERS, PLACEMENTS.each("title"), NORMS.each("title"))
+_HEADERS = ChainMap(HEADERS, *(words.get("headers", {}) for words in _CHAPTERS))
 
 _state = {"language": "both"}
 _listeners = []
@@ -285,7 +294,7 @@ def language_switch(code=None):
 
 def header(name):
     """What a table's header is called in Chinese, None where it has no other name."""
-    zh = HEADERS.get(name) or TERMS.get(name, (None,))[0]
+    zh = _HEADERS.get(name) or TERMS.get(name, (None,))[0]
     return None if zh == name else zh
 
 

@@ -255,7 +255,7 @@ AS_IN_CODE = re.compile(r"F\.\w+( / F\.\w+)?|layer_norm / rms_norm|RMSNorm|std|T
 
 @each_lesson
 def test_table_headers_are_there_in_chinese_too(name, source):
-    """What is missing goes into normcourse/headers.py."""
+    """What is missing goes into the words.toml of its chapter."""
     pages = [output.get("data", {}).get("text/html", "") for c in built(name).cells for output in c.get("outputs", [])]
     headers = {h for page in pages if "dataframe" in page for h in re.findall(r"<th(?: [^>]*)?>([^<]+)<", page)}
     missing = {h for h in headers if not AS_IN_CODE.fullmatch(h) and h not in TERMS and not header(h)}

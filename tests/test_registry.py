@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import tomllib
 
 import pytest
 import torch
@@ -9,7 +10,9 @@ from torch import nn
 
 from normcourse import canvas, measure, theory
 from normcourse.canvas import STYLES
-from normcourse.i18n import GLOSSARY, TERMS, WORDS, set_language, term
+from normcourse.chapters import FOLDER
+from normcourse.headers import HEADERS
+from normcourse.i18n import GLOSSARY, OF_CHAPTERS, TERMS, WORDS, header, set_language, term
 from normcourse.models import deep_mlp
 from normcourse.norms import NORMS, LayerNorm
 from normcourse.registry import Look, Registry
@@ -103,6 +106,18 @@ def test_titles_and_looks_are_those_of_the_course(name):
 @pytest.mark.parametrize("english", STANDARD)
 def test_the_glossary_has_the_standard_translation(english):
     assert GLOSSARY[english] == STANDARD[english]
+
+
+def test_a_chapter_names_its_own_controls_and_headers_and_takes_no_name_that_is_there():
+    files = {path.parent.name: tomllib.loads(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*/words.toml")}
+    names = [name for words in files.values() for name in words.get("controls", {})]
+    assert len(names) == len({*names} - {*WORDS} - {*REGISTERED}) and {*names} == {*OF_CHAPTERS}
+    for words in files.values():
+        assert set(words) <= {"controls", "headers"}
+        for name, (zh, en) in words.get("controls", {}).items():
+            assert TERMS[name] == (zh, en) and not re.search("[\u4e00-\u9fff]", en)
+        for name, zh in words.get("headers", {}).items():
+            assert header(name) == zh and name not in HEADERS and name not in TERMS
 
 
 @pytest.mark.parametrize("name", REGISTERED)

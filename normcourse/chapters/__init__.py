@@ -4,6 +4,7 @@
     lesson.md      the notebook's text source; a chapter without one is still being written
     drawings.py    tidy DataFrame -> figure, for this chapter's explorers
     questions.toml what readers guess first, see `normcourse.predict`
+    words.toml     names of its controls and of its tables' headers, where no other chapter has them
     exercise.py    the figures of its exercise: what the learner wrote -> explorer
     claims.toml    the popular claims that are measured in it, see `normcourse.claims`
     evidence.py    their measurements
