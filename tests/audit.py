@@ -116,9 +116,13 @@ def crosses(line, box):
 
 
 def used(ax):
-    """The shares of the axes' width and height that what is drawn on them takes (not lines across all of it)."""
-    boxes = []
+    """The shares of the axes' width and height that what is drawn on them takes; a level counts with its height."""
+    boxes, levels = [], []
     for line in ax.lines:
+        if line.get_visible() and line.get_transform() == ax.get_yaxis_transform(which="grid"):
+            levels += [
+                y for y in line.get_transform().transform(line.get_xydata())[:, 1] if ax.bbox.y0 <= y <= ax.bbox.y1
+            ]
         if line.get_visible() and len(line.get_xydata()) and line.get_transform() == ax.transData:
             boxes.append(_extent(ax, line.get_transform().transform(line.get_xydata())))
     for patch in [*ax.patches, *ax.collections]:
@@ -134,6 +138,7 @@ def used(ax):
         return 0.0, 0.0
     low = np.min([b[0] for b in boxes], axis=0)
     high = np.max([b[1] for b in boxes], axis=0)
+    low[1], high[1] = min([low[1], *levels]), max([high[1], *levels])
     return tuple((high - low) / ax.bbox.size)
 
 

@@ -203,7 +203,7 @@ def _along(ax, label):
     if label.kind == "line":
         points = ax.transData.transform(label.spots)
         for rank, (x, y) in enumerate(points[:: max(1, len(points) // 40)]):
-            for lift in (5, 12, 22, 36, 54):
+            for lift in (5, 12, 22, 36, 54, 76):
                 for across in (6, -w - 6, -w / 2):
                     yield x + across, y + lift, rank + lift - 5
                     yield x + across, y - lift - h, rank + lift + 1

@@ -129,7 +129,8 @@ def identity_path(frame, ax):
     """Post-Norm: the whole gradient and what of it came through the skips alone, on the way back from the output."""
     depth = int(frame["layer"].max())
     back = ("距输出的层数", "layers back from the output")
-    setup(ax, back, GRADIENT, reach(depth), decades(frame["gradient_norm"], 2, (-32, 12)), "log")
+    limits = decades([*frame["gradient_norm"], 0.3], 2, (-32, 12))  # below a gradient that has not shrunk there is room
+    setup(ax, back, GRADIENT, reach(depth), limits, "log")
     level(ax, "one", 1.0, text("不变", "unchanged", " "))
     names = {"whole": ("全部梯度", "whole gradient"), "skips": ("只走跳跃连接", "skips only")}
     left = {}
@@ -197,7 +198,7 @@ def update_sizes(frame, axes):
     names = [("gradient", ("梯度", "gradient")), ("update", ("更新量 ÷ 学习率", "update ÷ learning rate"))]
     for ax, (column, name) in zip(axes, names):
         values = [frame[column], [1.0 if column == "update" else frame[column].median()]]
-        limits = decades(np.concatenate(values), 2, (-40, 8))
+        limits = decades(np.concatenate(values), 1, (-40, 8))
         setup(ax, LAYER, name, reach(frame["layer"].max()), limits, "log")
         placement = frame["placement"].iloc[0]
         x, middle, low, high = spread(frame, "layer", column)
