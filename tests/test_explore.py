@@ -301,6 +301,17 @@ def test_impossible_controls_are_refused_with_what_was_expected(controls, error,
         explore(experiment, draw, **controls)
 
 
+def test_what_explore_refuses_is_said_in_both_languages():
+    with pytest.raises(ValueError, match=r"范围是空的(.|\n)*an empty range"):
+        explore(experiment, draw, depth=(5, 5))
+    i18n.set_language("zh")
+    try:
+        with pytest.raises(ValueError, match=r"^没有控件 'width'；控件有 depth$"):
+            explore(experiment, draw, depth=(1, 20)).render(width=3)
+    finally:
+        i18n.set_language("both")
+
+
 def test_an_experiment_that_returns_no_frame_or_misses_a_control_is_refused():
     with pytest.raises(TypeError, match="returned list; explore needs a pandas DataFrame"):
         explore(lambda depth=3: [1, 2], draw, depth=(1, 5))

@@ -37,10 +37,10 @@ def plain(explorer):
         frame = explorer.experiment(**values)
         figure, axes = plt.subplots(figsize=explorer.figure.get_size_inches(), squeeze=False, **explorer.subplots)
         for ax in axes.flat:
-            canvas._begin(ax)
+            canvas.begin(ax)
+        figure._normcourse_new = None, {}
         explorer.draw(frame, axes[0, 0] if axes.size == 1 else axes.ravel())
-        for ax in axes.flat:
-            canvas._finish(ax)
+        canvas.arrange(figure, list(axes.flat))
         plt.show()
 
     def again(widget):

@@ -81,7 +81,8 @@ class Explorer:
         self.experiment, self.draw, self.subplots = experiment, draw, subplots or {}
         self.controls = controls_of(experiment, controls or {})
         if play is not None and play not in self.controls:
-            raise ValueError(f"play is {play!r}; the controls are {', '.join(self.controls)}")
+            names = ", ".join(self.controls)
+            raise ValueError(text(f"play 是 {play!r}；控件有 {names}", f"play is {play!r}; the controls are {names}"))
         self.figure, _ = canvas.new_figure(size, **self.subplots)
         self.closed = False
         self._surroundings = Surroundings()
@@ -118,7 +119,10 @@ class Explorer:
         """PNG bytes of the picture at these values (the others as they stand); raises what the experiment raises."""
         unknown = [name for name in values if name not in self.controls]  # a value off the grid goes to the nearest
         if unknown:
-            raise ValueError(f"no control {unknown[0]!r}; the controls are {', '.join(self.controls)}")
+            name, names = unknown[0], ", ".join(self.controls)
+            raise ValueError(
+                text(f"没有控件 {name!r}；控件有 {names}", f"no control {name!r}; the controls are {names}")
+            )
         position = tuple(c.index(values[n]) if n in values else c.position() for n, c in self.controls.items())
         with studio.waited_for():
             picture = self._frame(position, aside=False)
@@ -184,7 +188,13 @@ class Explorer:
         frame = self.experiment(**values)
         if not isinstance(frame, pandas.DataFrame):
             name = getattr(self.experiment, "__name__", "the experiment")
-            raise TypeError(f"{name} returned {type(frame).__name__}; explore needs a pandas DataFrame to draw")
+            kind = type(frame).__name__
+            raise TypeError(
+                text(
+                    f"{name} 返回了 {kind}；explore 要一个 pandas DataFrame 才能画图",
+                    f"{name} returned {kind}; explore needs a pandas DataFrame to draw",
+                )
+            )
         with studio.drawing:
             canvas.redraw(self.figure, self.draw, frame)
             return canvas.png(self.figure)

@@ -89,7 +89,12 @@ class Control:
         if self.values is not None:
             index = _find(self.values, value)
             if index is None:
-                raise ValueError(f"{self.name} = {value!r} is not one of {self.values}")
+                raise ValueError(
+                    text(
+                        f"{self.name} = {value!r}，不在可选的值里：{self.values}",
+                        f"{self.name} = {value!r} is not one of {self.values}",
+                    )
+                )
             return index
         if isinstance(self.widget, ipywidgets.FloatLogSlider):
             value = math.log(value, self.widget.base)
@@ -100,9 +105,8 @@ class Control:
             return self.values[index]
         if isinstance(self.widget, ipywidgets.FloatLogSlider):
             return self.widget.base ** (self.widget.min + index * self.widget.step)
-        value = _exact(self.widget.min) + index * _exact(
-            self.widget.step
-        )  # 0.2 + 3 × 0.1 is 0.5, not 0.5000000000000001
+        # 0.2 + 3 × 0.1 is 0.5, not 0.5000000000000001
+        value = _exact(self.widget.min) + index * _exact(self.widget.step)
         return int(value) if isinstance(self.widget.value, int) else float(value)
 
     def label(self, index):
@@ -115,11 +119,23 @@ def controls_of(experiment, ranges):
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     missing = [n for n, p in parameters.items() if p.default is p.empty and n not in ranges and p.kind not in (2, 4)]
     if missing:
-        raise ValueError(f"the experiment needs {missing[0]!r}, but no control gives it: add {missing[0]}=(min, max)")
+        name = missing[0]
+        raise ValueError(
+            text(
+                f"实验需要 {name!r}，却没有控件给它：加上 {name}=(最小, 最大)",
+                f"the experiment needs {name!r}, but no control gives it: add {name}=(min, max)",
+            )
+        )
     controls = {}
     for name, choice in ranges.items():
         if name not in parameters and not open_ended:
-            raise ValueError(f"the experiment has no parameter {name!r}; it has {', '.join(parameters) or 'none'}")
+            has = ", ".join(parameters)
+            raise ValueError(
+                text(
+                    f"实验没有参数 {name!r}；它的参数：{has or '无'}",
+                    f"the experiment has no parameter {name!r}; it has {has or 'none'}",
+                )
+            )
         default = parameters[name].default if name in parameters else inspect.Parameter.empty
         controls[name] = _control(name, choice, None if default is inspect.Parameter.empty else default)
     return controls
@@ -128,7 +144,13 @@ def controls_of(experiment, ranges):
 def _control(name, choice, default):
     if isinstance(choice, ipywidgets.ValueWidget):
         if not (hasattr(choice, "step") or hasattr(choice, "options") or isinstance(choice.value, bool)):
-            raise TypeError(f"{name} is a {type(choice).__name__}; explore takes sliders, choices and checkboxes")
+            kind = type(choice).__name__
+            raise TypeError(
+                text(
+                    f"{name} 是 {kind}；explore 只接受滑块、选项和复选框",
+                    f"{name} is a {kind}; explore takes sliders, choices and checkboxes",
+                )
+            )
         return Control(name, choice, ours=False)
     if isinstance(choice, bool):
         return Control(name, ipywidgets.Checkbox(value=choice if default is None else default))
@@ -137,23 +159,41 @@ def _control(name, choice, default):
     if isinstance(choice, (list, dict)):
         return _choice(name, choice, default)
     raise TypeError(
-        f"{name} is {choice!r}; a control is (min, max), (min, max, step), a list, a dict, True, False or a widget"
+        text(
+            f"{name} 是 {choice!r}；控件写成 (最小, 最大)、(最小, 最大, 步长)、列表、字典、True、False 或一个 widget",
+            f"{name} is {choice!r}; a control is (min, max), (min, max, step), a list, a dict, True, False or a widget",
+        )
     )
 
 
 def _slider(name, choice, default):
     if len(choice) not in (2, 3) or any(isinstance(c, bool) or not isinstance(c, Real) for c in choice):
-        raise TypeError(f"{name} is {choice!r}; a range is (min, max) or (min, max, step), all numbers")
+        raise TypeError(
+            text(
+                f"{name} 是 {choice!r}；范围写成 (最小, 最大) 或 (最小, 最大, 步长)，都是数",
+                f"{name} is {choice!r}; a range is (min, max) or (min, max, step), all numbers",
+            )
+        )
     whole = all(isinstance(c, Integral) for c in choice) and (default is None or isinstance(default, Integral))
     kind = int if whole else float  # a float default makes a slider of floats
     low, high, *step = map(kind, choice)
     step = step[0] if step else 1 if whole else float((_exact(high) - _exact(low)) / 100)
     if not low < high or not 0 < step <= high - low:
-        raise ValueError(f"{name} is {choice!r}, an empty range; expected min < max and 0 < step <= max - min")
+        raise ValueError(
+            text(
+                f"{name} 是 {choice!r}，范围是空的；要求 最小 < 最大，0 < 步长 <= 最大 - 最小",
+                f"{name} is {choice!r}, an empty range; expected min < max and 0 < step <= max - min",
+            )
+        )
     if default is None:
         default = low + (high - low) / step // 2 * step
     if not low <= default <= high:
-        raise ValueError(f"{name} starts at {default}, outside its range {choice!r}")
+        raise ValueError(
+            text(
+                f"{name} 从 {default} 开始，不在它的范围 {choice!r} 里",
+                f"{name} starts at {default}, outside its range {choice!r}",
+            )
+        )
     slider, readout = ipywidgets.IntSlider, {}
     if not whole:
         digits = len(f"{step:.4g}".partition(".")[2])
@@ -167,10 +207,20 @@ def _choice(name, choice, default):
     labels = [*map(str, choice)]
     values = [*(choice.values() if isinstance(choice, dict) else choice)]
     if not values:
-        raise ValueError(f"{name} is {choice!r}, an empty choice; give at least one value")
+        raise ValueError(
+            text(
+                f"{name} 是 {choice!r}，没有可选的值；至少给一个",
+                f"{name} is {choice!r}, an empty choice; give at least one value",
+            )
+        )
     start = 0 if default is None else _find(values, default)
     if start is None:
-        raise ValueError(f"{name} starts at {default!r}, which is not one of its choices {labels}")
+        raise ValueError(
+            text(
+                f"{name} 从 {default!r} 开始，不在可选的值 {labels} 里",
+                f"{name} starts at {default!r}, which is not one of its choices {labels}",
+            )
+        )
     # the widget compares values: where they cannot be told apart by ==, it gets their positions instead
     shown = values if _told_apart(values) else range(len(values))
     options = [(term(label), value) for label, value in zip(labels, shown)]
