@@ -123,6 +123,22 @@ def test_the_wheel_is_small_and_carries_the_course(wheel):
     assert not [name for name in names if name.startswith(("tests/", "tools/", "solutions/"))]
 
 
+def test_the_notebooks_in_the_wheel_lack_nothing_but_stored_pictures(wheel):
+    def told(notebook):
+        """All but the pictures."""
+        for cell in notebook.cells:
+            for output in cell.get("outputs", ()):
+                output.get("data", {}).pop("image/png", None)
+                output.get("metadata", {}).pop("image/png", None)
+        return notebook
+
+    with zipfile.ZipFile(wheel) as held:
+        for path in ROOT.glob("notebooks/*.ipynb"):
+            text = held.read(f"normcourse/course/notebooks/{path.name}").decode()
+            assert "image/png" not in text
+            assert nbformat.reads(text, 4) == told(nbformat.read(path, 4))
+
+
 def test_installing_the_wheel_brings_no_torch_where_one_is(wheel):
     command = [sys.executable, "-m", "pip", "install", "--no-index", "--dry-run", "-q", "--report", "-", str(wheel)]
     run = subprocess.run(command, capture_output=True, text=True)
