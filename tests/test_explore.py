@@ -566,7 +566,7 @@ def in_browser(explorer, number):
 
 def arrived(explorer):
     """How many pictures the browser finds."""
-    return len({*explorer._reel.stack.children} - {explorer._reel.empty})
+    return len({child for child in explorer._reel.stack.children if isinstance(child, ipywidgets.Image)})
 
 
 def linked(explorer):
@@ -601,6 +601,24 @@ def test_the_browser_finds_every_position_at_the_number_of_its_control(values, s
         frontend(widget, **{trait: number})  # the kernel hears of the same position
         assert explorer.controls["x"].at(explorer._wanted[0]) == value
         assert explorer.image.value == in_browser(explorer, number)
+
+
+def test_where_no_picture_is_the_browser_says_so_but_not_over_the_one_that_is_there(monkeypatch, unhurried):
+    monkeypatch.setattr(studio, "cell_runs", True)  # nothing is drawn ahead for the moment
+    explorer = explore(experiment, draw, depth=(1, 6), gain=(0.5, 1.5, 0.5))
+    widget, _ = linked(explorer)
+    over = lambda depth: explorer._reel.stack.children[depth]  # noqa: E731
+    assert isinstance(over(widget.value), ipywidgets.Box)
+    assert all("computing" in over(n).value for n in range(1, 7) if n != widget.value)
+    for depth in (6, 2):
+        frontend(widget, value=depth)
+        wait_for(lambda d=depth: explorer.image.value == explorer.render(depth=d))
+        wait_for(lambda d=depth: isinstance(over(d), ipywidgets.Box))
+    frontend(explorer.controls["gain"].face, index=2)
+    wait_for(lambda: isinstance(over(2), ipywidgets.Box))
+    assert "computing" in over(0).value and linked(explorer) == (explorer.controls["gain"].face, "index")
+    i18n.set_language("en")
+    assert "计算中" not in over(0).value
 
 
 def test_a_slider_of_floats_and_its_face_in_the_browser_go_together():

@@ -15,7 +15,6 @@ cells.
 import contextlib
 import html
 import inspect
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -29,7 +28,7 @@ from ..i18n import language, on_language_change, text, widget_bundle
 from .controls import controls_of
 from .reel import NUMBERS, Reel
 from .studio import studio
-from .surroundings import Surroundings, quiet
+from .surroundings import Surroundings, in_colab, quiet
 
 FRAMES_KEPT = 300  # per explorer; a frame is about 40 kB
 AHEAD = (1, 2, -1, 3, 4, 5, 6, -2)  # positions drawn ahead at once, in units of the last step; then the others
@@ -91,7 +90,7 @@ class Explorer:
         self._axis, self._direction = 0, 1  # the control drawn ahead along, and the direction of its last step
         self._touched = False
         self._showing = threading.RLock()  # callbacks may come from any thread
-        first = self._wanted = self._position()
+        first = self._wanted = self._live = self._position()  # _live: whose picture the image has
         width = f"{self.figure.get_figwidth() * self.figure.dpi:.0f}px"
         layout = {"width": width, "max_width": "100%", "object_fit": "contain"}
         self.image = ipywidgets.Image(value=self._frame(first, aside=False), format="png", layout=layout)
@@ -218,16 +217,16 @@ class Explorer:
             if picture is not None:
                 self._show(position, picture)
                 studio.cancel(self)
-            elif not _in_colab():
+            elif not in_colab():
                 studio.request(self, position)
             self._turn(position)
-        if picture is None and _in_colab():  # not while holding `_showing`
+        if picture is None and in_colab():  # not while holding `_showing`
             with studio.waited_for():
                 self._work(position)
 
     def _new_reel(self):
         """None where there is no `Stack` (ipywidgets 7) or what a thread sends does not arrive."""
-        if not hasattr(ipywidgets, "Stack") or _in_colab():
+        if not hasattr(ipywidgets, "Stack") or in_colab():
             return None
         for control in self.controls.values():
             control.follow(NUMBERS)
@@ -243,7 +242,8 @@ class Explorer:
 
     def _turn(self, position):
         if self._reel:
-            self._reel.turn([*self.controls.values()][self._axis], self._star(position))
+            there = position[self._axis] if position == self._live else None
+            self._reel.turn([*self.controls.values()][self._axis], self._star(position), there)
 
     def _draw_ahead(self, position):
         """Plan the neighbours: soon those along the control moved last, later all along it and the others."""
@@ -286,9 +286,11 @@ class Explorer:
         with self._showing:
             if position != self._wanted and self._key(self._wanted) in self._cache:
                 return  # the wanted picture is there already
-            self.image.value = picture
-            if position == self._wanted and self.status.value:
-                self.status.value = ""
+            self.image.value, self._live = picture, position
+            if position == self._wanted:
+                self._turn(position)
+                if self.status.value:
+                    self.status.value = ""
 
     def _work(self, position):
         """Draw a position that someone waits for; an exception becomes text under the sliders."""
@@ -305,6 +307,8 @@ class Explorer:
             f"在 {values} 处出错，图还是上一个位置的：", f"An error at {values}; the picture is still the last one:"
         )
         where = html.escape(where).replace("\n", "<br>")
+        self._live = position  # what there is to be seen of it
+        self._turn(position)
         self._say(position, f"{where}<br><code>{html.escape(f'{type(error).__name__}: {error}')}</code>", "#b00020")
 
     @contextlib.contextmanager
@@ -312,7 +316,7 @@ class Explorer:
         """Say after a while that the picture is being computed. In Colab nothing can be said later: so at once, where
         the last picture took that long."""
         message = text("计算中 …", "computing …", between=" ")
-        if _in_colab():
+        if in_colab():
             if self._seconds > BUSY_AFTER:
                 self._say(position, message)
             yield
@@ -341,9 +345,3 @@ class Explorer:
 
     def _repr_mimebundle_(self, **kwargs):
         return widget_bundle(None if self.closed else self.widget, self.alt, self.fallback)
-
-
-def _in_colab():
-    """In Colab what is sent after a handler's end, by a thread, does not arrive: there, pictures are drawn in the
-    handler of the move, before it ends, and threads only fill the cache."""
-    return "google.colab" in sys.modules
