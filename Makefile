@@ -15,15 +15,20 @@ help:            ## this list
 lab: $(LAB)      ## open the course in JupyterLab (sets up everything on first use; TORCH=cpu for the small CPU build)
 	$(BIN)/python -m normcourse lab . $(LAB_OPTIONS)
 
-test: $(TEST) $(VENV)/.browser $(VENV)/.sandbox lint   ## everything that guards the course, before merging: about forty minutes on two quiet cores
-	$(BIN)/pytest tests --artefacts artefacts
-	$(BIN)/pytest --nbval --nbval-cell-timeout 120 -p no:cacheprovider $(NOTEBOOKS) $(SOLUTIONS)
+# Two files beside each other, a thread each; the judge and the browser, which start processes of their own, by themselves.
+PAIR  := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+ALONE := tests/test_judge.py tests/test_browser.py tests/test_predict_in_browser.py
+
+test: $(TEST) $(VENV)/.browser $(VENV)/.sandbox lint   ## everything that guards the course, before merging: under an hour on two quiet cores
+	$(PAIR) tests $(ALONE:%=--ignore=%)
+	$(BIN)/pytest $(ALONE) --artefacts artefacts
+	$(PAIR) --nbval --nbval-cell-timeout 300 -p no:cacheprovider $(NOTEBOOKS) $(SOLUTIONS)
 
 test-long: $(TEST) $(VENV)/.browser $(VENV)/.sandbox   ## before a release: the exhaustive sweeps too (more seeds, positions, sizes; hours)
 	$(BIN)/pytest tests --long --artefacts artefacts
 
 check: $(TEST) $(VENV)/.sandbox lint   ## the quick inner loop, minutes: no browser, no notebook runs, no kernels
-	$(BIN)/pytest tests -m "not slow" -q --seeds 1
+	$(PAIR) tests -m "not slow" -q --seeds 1
 
 lint: $(TEST)    ## ruff over code and notebooks
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
