@@ -104,8 +104,8 @@ def cost(frame, axes):
 
 
 def training(frame, axes):
-    """Recorded: on the left the loss after 20 steps over the rate, on the right the loss on the way at the best rate; the band
-    spans the seeds. `start` and `compare` in colour, the others thin and grey.
+    """Recorded: on the left the loss after 20 steps over the rate, on the right the loss on the way at the best rate; the
+    band spans the seeds. `start` and `compare` in colour, the others thin and grey.
 
     Columns: start, learning_rate, seed, loss, to_10 …; shown (bool), depth.
     """

@@ -17,9 +17,9 @@ def trained(start, depth):
 
 
 def _differences(settings):
-    """Loss of one start minus loss of another, each at its best rate, for {setting: (one, other, depth)}."""
+    """Loss after 40 steps of one start minus that of another, each at its best rate, for {setting: (one, other, depth)}."""
     return pd.concat(
-        loss_difference(name, trained(one, depth), trained(other, depth))
+        loss_difference(name, trained(one, depth), trained(other, depth), "to_40")
         for name, (one, other, depth) in settings.items()
     )
 

@@ -133,4 +133,14 @@ RUNS = {
         "4 heads, GELU, Xavier-normal weights or all matrices of the branches from N(0, std²), text: Moby-Dick 1–22",
     ),
 }
-EDGES = {}
+# Where the best learning rate is at an end of its grid (`learning_rates.best_losses`), and what follows from it.
+EDGES = {
+    "deep_starts": [
+        (
+            {"start": ["deep_norm", "layer_scale"], "depth": [30, 100]},
+            "the lesson says so; below 0.05 already, and no number of a claim",
+        ),
+        ({"start": ["gpt2", "zero_init"], "depth": [30]}, "they win over Pre-Norm: a larger rate could only add to it"),
+        ({"start": ["post_norm"], "depth": [300]}, "at 2.88 it has just its character frequencies"),
+    ],
+}
