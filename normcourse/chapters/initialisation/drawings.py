@@ -11,7 +11,6 @@ from ...canvas import (
     level,
     number,
     setup,
-    spread,
     text,
     theory,
 )
@@ -105,9 +104,9 @@ def cost(frame, axes):
 
 def training(frame, axes):
     """Recorded: on the left the loss after 20 steps over the rate, on the right the loss on the way at the best rate; the
-    band spans the seeds. `start` and `compare` in colour, the others thin and grey.
+    band spans the seeds. Two starts in colour, the others thin and grey.
 
-    Columns: start, learning_rate, seed, loss, to_10 …; shown (bool), depth.
+    Columns: start, learning_rate, seed, loss, to_5 …; depth; first, second (the two shown), shown (bool).
     """
     above, below = axes
     depth = int(frame["depth"].iloc[0])
@@ -118,9 +117,10 @@ def training(frame, axes):
     for start, rows in frame.groupby("start", sort=False):
         shown = bool(rows["shown"].iloc[0])
         style = STARTS[start].style if shown else {"color": GREY, "marker": "", "linewidth": 0.8, "alpha": 0.5}
-        rate, middle, low, high = spread(rows, "learning_rate", "loss")
-        chosen = rows[rows["learning_rate"] == rate[middle.argmin()]]
-        best[start] = middle.min(), rate[middle.argmin()]
+        losses = rows.groupby("learning_rate")["loss"]
+        rate, middle, low, high = losses.mean().index, losses.mean(), losses.min(), losses.max()
+        chosen = rows[rows["learning_rate"] == middle.idxmin()]
+        best[start] = middle.min()
         ends = [int(column[3:]) for column in steps]
         curve(above, start, rate, middle, **style | {"markevery": 1})
         curve(below, start, ends, chosen[steps].mean(), term(start, "\n") if shown else None, **style)
@@ -128,8 +128,6 @@ def training(frame, axes):
             colour = STARTS[start].style["color"]
             band(above, start, rate, low, high, color=colour)
             band(below, start, ends, chosen[steps].min(), chosen[steps].max(), color=colour)
-    said = {start: f"{best[start][0]:.2f}" for start in frame[frame["shown"]]["start"].unique()}
-    zh = "，".join(f"{TERMS[start][0]} {value}" for start, value in said.items())
-    en = ", ".join(f"{TERMS[start][1]} {value}" for start, value in said.items())
-    finding(above, f"{depth} 层，20 步后最低：{zh}", f"{depth} layers, lowest at 20 steps: {en}")
+    said = [f"{best[start]:.2f}" for start in (frame["first"].iloc[0], frame["second"].iloc[0])]
+    finding(above, f"{depth} 层，20 步后：{said[0]} 对 {said[1]}", f"{depth} layers, 20 steps: {said[0]} against {said[1]}")
     finding(below, "各用最好的学习率（预先跑好）", "Each at its best rate (precomputed)")

@@ -126,7 +126,7 @@ RUNS = {
         {
             "std": [0.0, 0.02, 0.07],
             "placement": ["post_norm"],
-            "learning_rate": [3e-4, 1e-3, 3e-3, 1e-2],
+            "learning_rate": [1e-4, 3e-4, 1e-3, 3e-3, 1e-2],
             "seed": [0, 1, 2],
         },
         "Adam, 60 steps on one batch of 4 excerpts of 32 characters, no warm-up, Transformer of 12 layers of width 64, "
