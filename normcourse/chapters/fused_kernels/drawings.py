@@ -56,8 +56,8 @@ def compiled(frame, axes):
     Columns: kind ("loads" or "stores"), bits, count; n, kernel, registers, spills, threads, listing.
     """
     left, right = axes
-    n, kernel, registers, spills, threads, listing = (
-        frame[name].iloc[0] for name in ("n", "kernel", "registers", "spills", "threads", "listing")
+    n, registers, spills, threads, listing = (
+        frame[name].iloc[0] for name in ("n", "registers", "spills", "threads", "listing")
     )
     if frame["kind"].iloc[0] == "absent":
         for ax in axes:

@@ -32,7 +32,7 @@ def pair_bytes(way, width=4096):
 
 
 def saved_by_fusing():
-    """Per cent that fusing saves: of the bytes of addition and norm, or of the time of a block on an H100's roofline."""
+    """Per cent that fusing saves: of the bytes of addition and norm, or of a block's time on an H100's roofline."""
     rows = []
     for way in WAYS:
         rows.append((f"pair_{way}", 100 * (1 - pair_bytes("fused") / pair_bytes(way))))
@@ -43,7 +43,7 @@ def saved_by_fusing():
 
 
 def cost_of_norms():
-    """Per cent of a block that its additions and norms are: of the operations, the bytes and the time on the roofline."""
+    """Per cent of a block that its additions and norms are: of operations, bytes, and time on the roofline."""
     rows = []
     for width in WIDTHS:
         frame = blocks(width)["steps"]

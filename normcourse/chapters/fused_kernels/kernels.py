@@ -103,9 +103,7 @@ def generated(function, *inputs):
     try:
         with config.patch({"cpp.simdlen": 1, "compile_threads": 1}):
             _, (source, *_) = run_and_get_code(torch.compile(function), *inputs)
-    except (
-        Exception
-    ) as error:  # no compiler, no OpenMP, a Python that torch.compile does not know yet: all the same here
+    except Exception as error:  # no compiler, no OpenMP, a Python too new: all the same here
         zh = "这台机器上没有 torch.compile 能用的 C++ 编译器，这一格只好跳过"
         print(text(zh, "This machine has no C++ compiler that torch.compile can use; this cell is skipped"))
         print(f"({type(error).__name__})")

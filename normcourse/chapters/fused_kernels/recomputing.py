@@ -44,8 +44,8 @@ def run(model, x, segment, every=1):
 
 @functools.lru_cache(maxsize=256)
 def recomputed(depth, segment, every=1):
-    """One training step: bytes kept at the end of the forward pass, bytes that a segment adds while it is recomputed, calls
-    of layers, and operations of the forward pass and of all."""
+    """One training step: bytes kept at the end of the forward pass, bytes that a segment adds while it is recomputed,
+    calls of layers, and operations of the forward pass and of all."""
     model, calls = transformer(depth), []
     x = torch.randn(BATCH, LENGTH, WIDTH, generator=torch.Generator().manual_seed(0), requires_grad=True)
     hooks = [block.register_forward_pre_hook(lambda *_: calls.append(1)) for block in model.blocks]
