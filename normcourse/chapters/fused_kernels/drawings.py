@@ -12,7 +12,6 @@ from ...canvas import (
     curve,
     finding,
     note,
-    number,
     setup,
     text,
     theory,
@@ -107,6 +106,6 @@ def recomputation(frame, ax):
     theory(ax, "law", fine, frame["theory"].to_numpy(), text("⌈L/k⌉·输入 + k·层", "⌈L/k⌉ inputs + k layers"), at=2)
     ax.axvline(segment, color=GREY, linewidth=1.2)
     here = frame[frame["layers"] == segment].iloc[0]
-    zh = f"{depth} 层，每段 {segment} 层：内存 {here['most']:.0%}，前向 {calls:.1f} 遍，整步 {number(work)} 倍"
-    en = f"{depth} layers by {segment}: {here['most']:.0%} of memory, {calls:.1f} forward passes, step × {number(work)}"
+    zh = f"{depth} 层，每段 {segment} 层：内存 {here['most']:.0%}，前向 {calls:.1f} 遍，整步 {work:.2f} 倍"
+    en = f"{depth} layers by {segment}: {here['most']:.0%} of memory, {calls:.1f} forward passes, step × {work:.2f}"
     finding(ax, zh, en)

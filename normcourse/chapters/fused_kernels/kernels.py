@@ -109,9 +109,11 @@ def generated(function, *inputs):
         print(f"({type(error).__name__})")
         return None
     body = source[source.index('extern "C"') : source.index("''')")]
-    body = re.sub(r"static_cast<\w+>\(([\w.]+?)L?\)", r"\1", body).replace("int64_t ", "")
+    body = re.sub(r"static_cast<\w+>\(([^()]*)\)", r"\1", body).replace("int64_t ", "")
+    body = re.sub(r"\b(\d+)L\b", r"\1", body)
     lines = [line for line in body.splitlines() if re.search(r"\bfor\(|tmp|ptr\d+\[", line)]
-    return "\n".join(re.sub(r"^ {8}", "", line) for line in lines)
+    depths = [(len(line) - len(line.lstrip())) // 8 for line in lines]
+    return "\n".join("  " * (depth - min(depths)) + line.strip() for depth, line in zip(depths, lines))
 
 
 def passes(source):

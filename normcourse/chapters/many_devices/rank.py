@@ -96,8 +96,8 @@ def main(rank, world, folder):
             comm = Comm(rank, size, groups[size])
             result = space[name](comm, *pickle.load(io.BytesIO(arguments)))
             send(replies, ("done", (result, comm.messages)))
-        except Exception:
-            send(replies, ("error", traceback.format_exc(limit=-3)))
+        except Exception as error:
+            send(replies, ("error", "".join(traceback.format_exception_only(error)).strip()))
 
 
 if __name__ == "__main__":

@@ -106,6 +106,8 @@ class Ranks:
                     zh, en = f"等了 {seconds} 秒，没有答复", f"no answer within {seconds} seconds"
                     raise RankError(text(zh, en)) from None
                 continue
+            if kind == "error" and (dead := self._dead()) is not None:
+                rank, kind = dead, "died"  # the error is that of one who waited for it
             if kind == "error":
                 raise RankError(text(f"第 {rank} 号进程出错：", f"Error on rank {rank}:") + f"\n{value}")
             if kind == "died":
@@ -113,6 +115,15 @@ class Ranks:
                 raise RankError(text(zh, f"Rank {rank} died; the others have been ended too.") + self._last_words(rank))
             found[rank] = value
         return [found[rank] for rank in ranks]
+
+    def _dead(self, seconds=1.0):
+        """The rank that has ended by itself, if any has; it may be noticed a little later than what it causes."""
+        until = time.monotonic() + seconds
+        while True:
+            dead = [rank for rank, process in enumerate(self._processes) if process.poll() is not None]
+            if dead or time.monotonic() > until:
+                return dead[0] if dead else None
+            time.sleep(0.05)
 
     def _last_words(self, rank):
         lines = (Path(self._folder) / f"errors{rank}").read_text(errors="replace").splitlines()
