@@ -102,7 +102,7 @@ def partial_sums(backward_bytes):
         return pd.DataFrame({"programs": programs, "held": units[True], "wide": units[False]}).assign(rows=rows)
 
     def draw(frame, ax):
-        x, y = ("程序的个数", "programs"), ("字节（以三个矩阵计）", "bytes, in three matrices")
+        x, y = ("程序的个数", "programs"), ("几份三个矩阵", "bytes / 3 matrices")
         top = canvas.window(frame["wide"], (0.8, 3.4), (0.8, 4.4))
         canvas.setup(ax, x, y, (1, 2**14), top, xscale="log")
         for column, colour, marker, zh, en in (
