@@ -21,6 +21,8 @@ def definitions(number, *assigned):
         kept = []
         for node in tree.body:
             names = {n.id for t in getattr(node, "targets", []) for n in ast.walk(t) if isinstance(n, ast.Name)}
+            if any(ast.unparse(d) == "triton.jit" for d in getattr(node, "decorator_list", [])):
+                continue  # triton reads the source of a kernel, which only a notebook's cell has
             if isinstance(node, (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)):
                 kept.append(node)
             elif isinstance(node, ast.Assign) and names <= set(assigned):

@@ -779,3 +779,133 @@ def sums_of_several_rows(x, residual, weight, eps):
 def sums_without_gradients(x, residual, weight, eps):
     print(x, residual.dtype, residual)
     return sums_of(right_sum)(x.detach(), residual.detach(), weight.type(torch.float64), eps)
+
+
+# backward_bytes
+
+
+@mutant("backward_bytes", "multiply by the bytes")
+def backward_elements(rows, columns, size, programs, held):
+    total = 3 * rows * columns * 1 + 4 * rows + 2 * columns * 1 + 8 * columns * min(programs, rows)
+    if not held:
+        total += 2 * rows * columns * 1 + (4 + 8) * rows + columns * 1
+    return total
+
+
+@mutant("backward_bytes", "fewer rows than programs")
+def idle_programs_write(rows, columns, size, programs, held):
+    total = 3 * rows * columns * size + 4 * rows + 2 * columns * size + 8 * columns * programs
+    if not held:
+        total += 2 * rows * columns * size + (4 + 8) * rows + columns * size
+    return total
+
+
+@mutant("backward_bytes", "counted once; they are written")
+def sums_not_read(rows, columns, size, programs, held):
+    total = 3 * rows * columns * size + 4 * rows + 2 * columns * size + 4 * columns * min(programs, rows)
+    if not held:
+        total += 2 * rows * columns * size + (4 + 8) * rows + columns * size
+    return total
+
+
+@mutant("backward_bytes", "partial sums are left out")
+def no_sums(rows, columns, size, programs, held):
+    total = 3 * rows * columns * size + 4 * rows + 2 * columns * size + 0 * columns * min(programs, rows)
+    if not held:
+        total += 2 * rows * columns * size + (4 + 8) * rows + columns * size
+    return total
+
+
+@mutant("backward_bytes", "partial sums are in fp32")
+def sums_in_half(rows, columns, size, programs, held):
+    total = 3 * rows * columns * size + 4 * rows + 2 * columns * size + 2 * size * columns * min(programs, rows)
+    if not held:
+        total += 2 * rows * columns * size + (4 + 8) * rows + columns * size
+    return total
+
+
+@mutant("backward_bytes", "count only one of them")
+def no_dweight(rows, columns, size, programs, held):
+    total = 3 * rows * columns * size + 4 * rows + 1 * columns * size + 8 * columns * min(programs, rows)
+    if not held:
+        total += 2 * rows * columns * size + (4 + 8) * rows + columns * size
+    return total
+
+
+@mutant("backward_bytes", "rstd is left out")
+def no_rstd(rows, columns, size, programs, held):
+    total = 3 * rows * columns * size + 0 * rows + 2 * columns * size + 8 * columns * min(programs, rows)
+    if not held:
+        total += 2 * rows * columns * size + (4 + 8) * rows + columns * size
+    return total
+
+
+@mutant("backward_bytes", "One matrix is missing")
+def dx_not_written(rows, columns, size, programs, held):
+    total = 2 * rows * columns * size + 4 * rows + 2 * columns * size + 8 * columns * min(programs, rows)
+    if not held:
+        total += 2 * rows * columns * size + (4 + 8) * rows + columns * size
+    return total
+
+
+@mutant("backward_bytes", "one more launch comes first")
+def always_fits(rows, columns, size, programs, held):
+    total = 3 * rows * columns * size + 4 * rows + 2 * columns * size + 8 * columns * min(programs, rows)
+    if False:
+        total += 2 * rows * columns * size + (4 + 8) * rows + columns * size
+    return total
+
+
+@mutant("backward_bytes", "no launch in front")
+def never_fits(rows, columns, size, programs, held):
+    total = 3 * rows * columns * size + 4 * rows + 2 * columns * size + 8 * columns * min(programs, rows)
+    if True:
+        total += 2 * rows * columns * size + (4 + 8) * rows + columns * size
+    return total
+
+
+@mutant("backward_bytes", "both read again")
+def dy_kept(rows, columns, size, programs, held):
+    total = 3 * rows * columns * size + 4 * rows + 2 * columns * size + 8 * columns * min(programs, rows)
+    if not held:
+        total += 1 * rows * columns * size + (4 + 8) * rows + columns * size
+    return total
+
+
+@mutant("backward_bytes", "written and read again")
+def means_not_read(rows, columns, size, programs, held):
+    total = 3 * rows * columns * size + 4 * rows + 2 * columns * size + 8 * columns * min(programs, rows)
+    if not held:
+        total += 2 * rows * columns * size + (4 + 4) * rows + columns * size
+    return total
+
+
+@mutant("backward_bytes")
+def only_the_floor(rows, columns, size, programs, held):
+    return 3 * rows * columns * size
+
+
+@honest("backward_bytes")
+def launch_by_launch(rows, columns, size, programs, held):
+    matrix, weight, per_row, sums = rows * columns * size, columns * size, 4 * rows, 4 * columns * min(rows, programs)
+    means = 0 if held else (matrix + matrix + per_row + weight) + per_row
+    main = (matrix + matrix + weight + per_row + (0 if held else per_row)) + (matrix + sums)
+    return means + main + (sums + weight)
+
+
+@honest("backward_bytes")
+def in_a_list(rows, columns, size, programs, held):
+    moved = [rows * columns * size] * 3 + [rows * 4] + [columns * size] * 2
+    working = programs if programs < rows else rows
+    moved += [columns * 4] * working * 2
+    if held is False:
+        moved += [rows * columns * size] * 2 + [rows * 4] * 3 + [columns * size]
+    return sum(moved)
+
+
+@honest("backward_bytes")
+def per_row_and_per_column(rows, columns, size, programs, held):
+    launches = 1 if held else 2
+    a_row = columns * size * (2 * launches + 1) + 4 * launches + (0 if held else 8)
+    a_column = size * (launches + 1) + 8 * min(programs, rows)
+    return rows * a_row + columns * a_column

@@ -383,3 +383,108 @@ MISTAKES["triton_add_rms_norm"] = (
         "The sum is written into residual; make a new tensor for it, say with torch.empty_like(residual).",
     ),
 )
+
+
+# backward_bytes ------------------------------------------------------------------------------------------------------
+
+
+def _backward(
+    matrices=3, again=2, rstd=4, means=8, partial=8, weight=2, clipped=True, narrow=False, size=None, held_is=None
+):
+    """The count with mistakes to switch on."""
+
+    def wrong(rows, columns, bytes_per_element, programs, held):
+        e = bytes_per_element if size is None else size
+        fits = held if held_is is None else held_is
+        total = matrices * rows * columns * e + rstd * rows + weight * columns * e
+        total += (partial // 4 * e if narrow else partial) * columns * (min(programs, rows) if clipped else programs)
+        if not fits:
+            total += again * rows * columns * e + (4 + means) * rows + columns * e
+        return total
+
+    return wrong
+
+
+def _means_in_the_dtype(rows, columns, bytes_per_element, programs, held):
+    right = _backward()(rows, columns, bytes_per_element, programs, held)
+    return right + (bytes_per_element - 4) * rows * (1 if held else 4)
+
+
+MISTAKES["backward_bytes"] = (
+    Mistake(
+        _backward(size=1),
+        "数的是元素的个数：还要乘以每个元素的字节数。",
+        "You count elements; multiply by the bytes per element.",
+    ),
+    Mistake(
+        _backward(clipped=False),
+        "行数比程序少时，多出来的程序什么也不写：部分和只有 min(programs, rows) 行。",
+        "Where there are fewer rows than programs, those left over write nothing: there are min(programs, rows) rows of partial sums.",
+    ),
+    Mistake(
+        _backward(partial=4),
+        "部分和只算了一遍：要写出来，另一个核函数还要读一遍。",
+        "The partial sums are counted once; they are written, and then read by the other kernel.",
+    ),
+    Mistake(
+        _backward(partial=0),
+        "没有算部分和：每个程序写一行，之后再读一遍。",
+        "The partial sums are left out: each program writes a row of them, which is then read again.",
+    ),
+    Mistake(
+        _backward(narrow=True),
+        "部分和是 fp32，每个数 4 字节，不是 bytes_per_element。",
+        "The partial sums are in fp32, 4 bytes a number and not bytes_per_element.",
+    ),
+    Mistake(
+        _backward(weight=1),
+        "weight 要读，dweight 要写，你只算了一样。",
+        "weight is read and dweight is written; you count only one of them.",
+    ),
+    Mistake(_backward(weight=0), "没有算 weight 和 dweight。", "weight and dweight are left out."),
+    Mistake(
+        _backward(rstd=0),
+        "没有算 rstd：每行读一个，4 字节。",
+        "rstd is left out: one per row is read, 4 bytes.",
+    ),
+    Mistake(
+        _means_in_the_dtype,
+        "rstd 和每行的平均值是 fp32，每个 4 字节，不是 bytes_per_element。",
+        "rstd and the means are in fp32, 4 bytes each and not bytes_per_element.",
+    ),
+    Mistake(
+        _backward(matrices=2),
+        "少算了一个矩阵：读 x、读 dy、写 dx，共 3 个。",
+        "One matrix is missing: x is read, dy is read, dx is written. That is 3.",
+    ),
+    Mistake(
+        _backward(matrices=4),
+        "多算了一个矩阵：读 x、读 dy、写 dx，共 3 个。",
+        "One matrix too many: x is read, dy is read, dx is written. That is 3.",
+    ),
+    Mistake(
+        _backward(held_is=True),
+        "held 没有用上：放不下时，前面还有一次启动。",
+        "held is not used: where rows do not fit, one more launch comes first.",
+    ),
+    Mistake(
+        _backward(held_is=False),
+        "held 没有用上：放得下时，没有前面那次启动。",
+        "held is not used: where rows fit, there is no launch in front.",
+    ),
+    Mistake(
+        _backward(again=1),
+        "放不下时，x 和 dy 都要再读一遍，你只算了一个。",
+        "Where rows do not fit, x and dy are both read again; you count only one of them.",
+    ),
+    Mistake(
+        _backward(means=4),
+        "每行的平均值要写一遍，再读一遍，你只算了一遍。",
+        "The mean of each row is written and read again; you count it once.",
+    ),
+    Mistake(
+        _backward(means=0),
+        "没有算每行的平均值：写一遍，读一遍，各 4 字节。",
+        "The means of the rows are left out: written once and read once, 4 bytes each time.",
+    ),
+)

@@ -149,6 +149,39 @@ def hidden_triton_add_rms_norm(g):
     yield coarse
 
 
+# backward_bytes ------------------------------------------------------------------------------------------------------
+
+
+def right_backward_bytes(rows, columns, bytes_per_element, programs, held):
+    working = min(rows, programs)
+    of_matrices = (3 if held else 5) * rows * columns * bytes_per_element
+    of_rows = (4 if held else 16) * rows
+    return of_matrices + of_rows + columns * ((2 if held else 3) * bytes_per_element + 8 * working)
+
+
+def _backward_bytes(zh, en, *inputs):
+    return Case(zh, en, dict(zip(("rows", "columns", "bytes_per_element", "programs", "held"), inputs)))
+
+
+def visible_backward_bytes(g):
+    yield _backward_bytes("放得下，3 个程序", "rows fit, 3 programs", 11, 7, 2, 3, True)
+    yield _backward_bytes("放不下，3 个程序", "rows do not fit, 3 programs", 11, 7, 2, 3, False)
+    yield _backward_bytes("fp64", "fp64", 6, 5, 8, 2, True)
+    yield _backward_bytes("程序比行多", "more programs than rows", 5, 13, 2, 9, True)
+    yield _backward_bytes("只有一行，放不下", "a single row that does not fit", 1, 17, 4, 4, False)
+    yield _backward_bytes("8192 × 4096，264 个程序", "8192 × 4096, 264 programs", 8192, 4096, 2, 264, True)
+
+
+def hidden_backward_bytes(g):
+    for held in (True, False):
+        for size in (2, 4, 8):
+            rows, columns = between(g, 20, 60), between(g, 3, 40)
+            en = f"{size} bytes, {held}"
+            yield _backward_bytes(en, en, rows, columns, size, between(g, 2, 15), held)
+        yield _backward_bytes("programs", f"many programs, {held}", between(g, 2, 9), between(g, 9, 20), 2, 30, held)
+        yield _backward_bytes("row", f"one row, {held}", 1, between(g, 1000, 9000), 2, 5, held)
+
+
 TASKS = [
     Task(
         "bytes_moved",
@@ -175,5 +208,12 @@ TASKS = [
         only=ONLY,
         closed=("normcourse.fused", "normcourse.norms"),
         widened=False,
+    ),
+    Task(
+        "backward_bytes",
+        right_backward_bytes,
+        visible_backward_bytes,
+        cases=hidden_backward_bytes,
+        points=4,
     ),
 ]

@@ -91,3 +91,31 @@ def with_update(triton_add_rms_norm):
         )
 
     return explore(experiment, draw, update=updates)
+
+
+@figure
+def partial_sums(backward_bytes):
+    def experiment(rows=4096, columns=4096):
+        programs = [2**k for k in range(15)]
+        moved = {held: [backward_bytes(rows, columns, 2, p, held) for p in programs] for held in (True, False)}
+        units = {held: [count / (6 * rows * columns) for count in counts] for held, counts in moved.items()}
+        return pd.DataFrame({"programs": programs, "held": units[True], "wide": units[False]}).assign(rows=rows)
+
+    def draw(frame, ax):
+        x, y = ("程序的个数", "programs"), ("几份三个矩阵", "bytes / 3 matrices")
+        top = canvas.window(frame["wide"], (0.8, 3.4), (0.8, 4.4))
+        canvas.setup(ax, x, y, (1, 2**14), top, xscale="log")
+        for column, colour, marker, zh, en in (
+            ("held", canvas.BLUE, "o", "放得下", "rows fit"),
+            ("wide", canvas.VERMILLION, "s", "放不下", "they do not"),
+        ):
+            style = {"color": colour, "marker": marker, "markevery": 1}
+            canvas.curve(ax, column, frame["programs"], frame[column], text(zh, en), **style)
+        few, many = frame.set_index("programs")["held"].loc[[256, 2**14]]
+        canvas.finding(
+            ax,
+            f"{frame['rows'].iloc[0]} 行：256 个程序搬 {few:.2f}，每行一个搬 {many:.2f}",
+            f"{frame['rows'].iloc[0]} rows: 256 programs move {few:.2f}, one per row {many:.2f}",
+        )
+
+    return explore(experiment, draw, rows=[1024, 4096, 16384], columns=[1024, 4096])
