@@ -166,10 +166,10 @@ class Graph:
                 break
         if not self.comes_from(row, x) or self._weighted(row, x):
             return
-        kind = _kind(x, node, weight, centred)
+        eps = self._eps(row, x)
+        kind = _kind(x, node, weight, centred, eps)
         if kind is None:
             return
-        eps = self._eps(row, x)
         end, after = self._affine(node, consumers)
         self._make_norm(end, x, kind, eps, weight or after, computed_in=row.dtype)
 
@@ -232,7 +232,7 @@ class Graph:
         return "w"
 
 
-def _kind(x, y, weight, centred):
+def _kind(x, y, weight, centred, eps):
     """What y has been made of x, by the samples of their rows: a norm's name, or None."""
     if x.sample is None or y.sample is None or x.sample.shape != y.sample.shape or x.sample.dim() != 2:
         return None
@@ -249,13 +249,12 @@ def _kind(x, y, weight, centred):
     means = before.mean(-1, keepdim=True)
     for name, shift in (("layer_norm", means), ("rms_norm", 0.0))[:: 1 if centred else -1]:
         ours = before - shift
-        ours = ours / ours.square().mean(-1, keepdim=True).sqrt()
+        rms = ours.square().mean(-1, keepdim=True).sqrt()
+        ours = ours / rms
         if (ours - unit).abs().max() < close * ours.abs().max():
-            if (size < 1.25).all() and size.max() > 0.01 and not _l2(size, y):
+            rms, length = rms[:, 0], y.shape[-1] ** 0.5
+            inside, outside = rms / (rms.square() + eps).sqrt(), rms / (rms + eps)  # of the root; Bessel's n − 1 is near
+            if any(((size / expected - 1).abs() < 0.15).all() for expected in (inside, outside)):
                 return name
-            return "l2_norm" if _l2(size, y) else None
+            return "l2_norm" if ((size * length - 1).abs() < 0.01).all() else None
     return None
-
-
-def _l2(size, y):
-    return bool((size * y.shape[-1] ** 0.5 - 1).abs().max() < 0.01) and y.shape[-1] > 2

@@ -111,7 +111,7 @@ def _rows(run, found):
                 "scale": branch.scale,
                 "learned": branch.learned or "",
                 "inner_norms": branch.inner_norms,
-                "variance": branch.variance * branch.scale**2,
+                "variance": branch.variance,
                 "gain": out.get("gain", norm.get("gain", 1.0)),
                 "why": branch.why,
             }
@@ -149,7 +149,7 @@ def _theory(frame, placements, run):
             cosine, q = cosine * s * math.sqrt(q / after) if after > 0 else math.nan, after
         rows["theory_variance"].append(q)
         kept = cosine * math.sqrt(q * before)  # the part of the old state that is left, times its variance
-        rows["theory_update"].append(math.sqrt(max(q + before - 2 * kept, 0.0) / before))
+        rows["theory_update"].append(math.sqrt(max(q + before - 2 * kept, 0.0) / before) if before else math.nan)
         rows["theory_cosine"].append(cosine)
     return rows
 

@@ -22,12 +22,14 @@ class Run:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.trace = Trace(model, (inputs, kwargs))
         self.edges, self._open, self._seen = [], [], {id(b): b for b in blocks}
+        inputs, kwargs = _watched(inputs), _watched(kwargs)
+        self.given = [t for t in tree_leaves((inputs, kwargs)) if isinstance(t, torch.Tensor)]
         with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
             for block in self._seen.values():
                 stack.callback(block.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
                 stack.callback(block.register_forward_hook(self._leave, with_kwargs=True).remove)
             with self.trace:
-                output = model(*_watched(inputs), **_watched(kwargs))
+                output = model(*inputs, **kwargs)
             if not self.rows:
                 raise ValueError(text("这些块一个也没有运行", "none of these blocks was run"))
             tensors = [t for t in tree_leaves(_plain(output)) if isinstance(t, torch.Tensor)]
@@ -80,9 +82,9 @@ class Run:
         self.gradients = {}
         if value is None or not value.requires_grad:
             return
-        if self.parameters:
-            found = torch.autograd.grad(value, self.parameters, allow_unused=True)
-            self.gradients = {id(p): g for p, g in zip(self.parameters, found)}
+        wanted = [*self.parameters, *(t for t in self.given if t.requires_grad)]
+        found = torch.autograd.grad(value, wanted, allow_unused=True)
+        self.gradients = {id(p): g for p, g in zip(self.parameters, found)}
         for row, (_, _, block) in zip(self.rows, self.edges):
             parameters = list(block.parameters())
             gradients = [g for p in parameters if (g := self.gradients.get(id(p))) is not None]

@@ -11,24 +11,25 @@ import torch
 def untouched(model):
     """Put back whatever a run changes: buffers, attributes of modules (mode included), gradients, random states.
 
-    Parameters are put back too where a run writes to them. What was set on a module anew goes away again.
+    What was set on a module anew goes away again. The values of parameters are not copied, as a large model would need
+    its memory twice: a model that writes to its own parameters in `forward` keeps what it wrote.
     """
     modules = list(model.modules())
     attributes = [dict(vars(module)) for module in modules]
     tables = [(table, dict(table)) for module in modules for table in (module._parameters, module._buffers)]
-    tensors = {id(t): t for _, before in tables for t in before.values() if t is not None}.values()
-    kept = [(t, t._version, t.detach().clone(), t.requires_grad, t.grad) for t in tensors if not t.is_inference()]
+    parameters = [(p, p.requires_grad, p.grad) for p in model.parameters()]
+    buffers = [(b, b.detach().clone()) for b in model.buffers() if not b.is_inference()]
     generators = _random_states()
     try:
         yield
     finally:
         with torch.no_grad():
-            for tensor, version, values, requires_grad, grad in kept:
-                if tensor._version != version:
-                    tensor.copy_(values)
-                if tensor.requires_grad != requires_grad:
-                    tensor.requires_grad_(requires_grad)
-                tensor.grad = grad
+            for buffer, values in buffers:
+                if not torch.equal(buffer, values):  # batch norm writes without counting a new version
+                    buffer.copy_(values)
+            for parameter, requires_grad, grad in parameters:
+                parameter.requires_grad_(requires_grad)
+                parameter.grad = grad
         for table, before in tables:
             table.clear()
             table.update(before)

@@ -70,7 +70,7 @@ def _terms(graph, total, inner, factor=1.0):
             inner.add(source.index)
             terms += _terms(graph, source, inner, factor * sign * step)
         else:
-            variance = total.variances.get(operand.index, float("nan"))
+            variance = total.variances.get(operand.index, float("nan")) * sign**2
             terms.append((source, operand, factor * sign * step, learned, variance))
     return terms
 
@@ -166,7 +166,8 @@ def _name(graph, found):
     usual = Counter(bool(b.post) for b in plain[:-1])
     for branch in plain:
         finals = usual[False] >= usual[True] if usual else any(branch.places)
-        if branch.post and branch.total is plain[-1].total and finals:
+        twice = branch.post and any(reader.norm for reader in graph.readers(branch.post))  # its own, then the final one
+        if branch.post and branch.total is plain[-1].total and finals and not twice:
             branch.post = None
         branch.placement = _placement(branch)
     if sum(b.placement == "scaled_pre_norm" for b in plain) > 1:  # its first layer divides by 1
