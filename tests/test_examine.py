@@ -99,7 +99,11 @@ def test_every_wiring_of_the_course_is_called_by_its_name(placement, norm):
 
 
 def test_factors_are_those_of_the_wiring():
-    for placement, column, factor in (("deep_norm", "skip", 6**0.25), ("layer_scale", "scale", 0.1), ("rezero", "scale", 0)):
+    for placement, column, factor in (
+        ("deep_norm", "skip", 6**0.25),
+        ("layer_scale", "scale", 0.1),
+        ("rezero", "scale", 0),
+    ):
         model = deep_mlp(6, 16, placement)
         seen = examine(model, torch.randn(4, 16))
         assert seen.placements[column].to_numpy() == pytest.approx(factor, abs=1e-6)
@@ -253,7 +257,9 @@ def test_the_numbers_are_those_of_the_courses_probes():
     model = deep_mlp(6, 64, "pre_norm", seed=1)
     x = model.random_inputs(8, torch.Generator().manual_seed(0))
     frame = examine(model, x).frame
-    assert frame["variance"].to_numpy() == pytest.approx(measure.variances(model, x)["variance"][1:].to_numpy(), rel=1e-5)
+    assert frame["variance"].to_numpy() == pytest.approx(
+        measure.variances(model, x)["variance"][1:].to_numpy(), rel=1e-5
+    )
     moved = measure.updates(model, x)
     for column in ("relative_update", "cosine"):
         assert frame[column].to_numpy() == pytest.approx(moved[column].to_numpy(), rel=1e-5)
@@ -372,7 +378,9 @@ def test_a_missing_skip_inside_a_block_of_two_branches_is_found():
     layer = model.model.layers[1]
 
     def forward(x, position_embeddings=None, **_):
-        x = layer.self_attn(hidden_states=layer.input_layernorm(x), position_embeddings=position_embeddings, attention_mask=None)[0]
+        x = layer.self_attn(
+            hidden_states=layer.input_layernorm(x), position_embeddings=position_embeddings, attention_mask=None
+        )[0]
         return x + layer.mlp(layer.post_attention_layernorm(x))
 
     layer.forward = forward
@@ -447,7 +455,9 @@ def test_blocks_may_be_given_by_name_or_as_modules_and_are_asked_for_where_there
     assert len(examine(model, inputs_of("Bert"), blocks=list(model.encoder.layer)[:2]).frame) == 2
     with pytest.raises(ValueError, match="没有重复的块(.|\n)*no repeated blocks"):
         examine(nn.Linear(4, 4), torch.randn(2, 4))
-    with pytest.raises(ValueError, match="模型里没有 'layers'(.|\n)*the model has no 'layers'; it begins with embeddings"):
+    with pytest.raises(
+        ValueError, match="模型里没有 'layers'(.|\n)*the model has no 'layers'; it begins with embeddings"
+    ):
         repeated_blocks(model, "layers")
     shared = Stack([block := HalfBlock(1e-5), block, block])
     assert len(examine(shared, torch.randn(4, 16), blocks="layers.0").frame) == 3
@@ -461,7 +471,9 @@ def test_stages_are_opened():
 def test_the_loss_may_be_given_and_a_models_own_is_used():
     model, ids = known("GPT2LMHeadModel").eval(), inputs_of("GPT2")
     own = examine(model, ids, labels=ids).frame
-    given = examine(model, ids, loss=lambda out: F.cross_entropy(out.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()))
+    given = examine(
+        model, ids, loss=lambda out: F.cross_entropy(out.logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    )
     assert given.frame["gradient"].to_numpy() == pytest.approx(own["gradient"].to_numpy(), rel=1e-4)
 
 
@@ -490,6 +502,10 @@ def test_a_script_is_examined_on_the_command_line(tmp_path):
     command = [sys.executable, "-m", "normcourse.examine"]
     run = subprocess.run([*command, f"{script}:make_model"], capture_output=True, text=True, encoding="utf-8")
     assert run.returncode == 0 and "Post-Norm" in run.stdout and "后置归一化" in run.stdout, run.stderr
-    for wrong, words in ((f"{script}:nothing", "nothing"), ("nowhere.py:make", "nowhere.py"), ("mine", "script.py:make_model")):
+    for wrong, words in (
+        (f"{script}:nothing", "nothing"),
+        ("nowhere.py:make", "nowhere.py"),
+        ("mine", "script.py:make_model"),
+    ):
         run = subprocess.run([*command, wrong], capture_output=True, text=True, encoding="utf-8")
         assert run.returncode == 2 and words in run.stderr and "Traceback" not in run.stderr

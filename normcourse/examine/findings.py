@@ -6,8 +6,7 @@ from collections import Counter, defaultdict
 
 import torch
 
-from ..i18n import TERMS
-from .wirings import NOT_OURS
+from .wirings import wiring_name
 
 CHAPTERS = {"gradient": 1, "missing_skip": 2, "norm": 3, "wiring": 6, "variance": 7, "weights": 8, "numerics": 9}
 TIMES = 8.0  # from the median of the same weights in other blocks, up or down, counts as strange
@@ -82,11 +81,12 @@ def _missing_skips(seen):
     everywhere = len(without) == len(seen.frame)
     for block in sorted({*without, *fewer} if not everywhere else ()):
         cosine = seen.frame["cosine"][block - 1]
+        printed = number(round(cosine, 2))
         have = per_block.get(block, 0)
         yield (
             *("missing_skip", True, cosine, int(block), CHAPTERS["missing_skip"]),
-            f"第 {block} 块少了一条跳跃连接（{have} 条，别的块 {usual} 条）；输出与输入的余弦 {number(round(cosine, 2))}",
-            f"block {block} lacks a skip ({have}, other blocks {usual}); cosine of output and input {number(round(cosine, 2))}",
+            f"第 {block} 块少了跳跃连接（有 {have} 条，别的块 {usual} 条）；输出与输入的余弦 {printed}",
+            f"block {block} lacks a skip (it has {have}, others {usual}); cosine of output and input {printed}",
         )
     if everywhere:
         yield (
@@ -118,8 +118,7 @@ def _odd_wirings(seen):
 
 
 def _named(placement, norm):
-    own = {NOT_OURS: ("不是课里的接法", NOT_OURS), "parallel": ("并行", "parallel")}
-    zh, en = own.get(placement) or TERMS[placement]
+    zh, en = wiring_name(placement)
     known = {"layer_norm": "LayerNorm", "rms_norm": "RMSNorm", "batch_norm": "BatchNorm", "group_norm": "GroupNorm"}
     kind = known.get(norm, norm)
     return (f"{zh}（{kind}）", f"{en} ({kind})") if kind else (zh, en)
@@ -229,8 +228,9 @@ def _variance(seen):
         en = f"from block 1 to block {len(variance)} the variance becomes {number(times)} times as large"
         if theory.notna().all():
             expected = theory.iloc[-1] / theory.iloc[0]
-            zh, en = f"{zh}（{_named(seen.wiring, '')[0]}的理论：{number(expected)}）", (
-                f"{en} (theory of {_named(seen.wiring, '')[1]}: {number(expected)})"
+            zh, en = (
+                f"{zh}（{_named(seen.wiring, '')[0]}的理论：{number(expected)}）",
+                (f"{en} (theory of {_named(seen.wiring, '')[1]}: {number(expected)})"),
             )
         yield "variance", False, times, 0, CHAPTERS["variance"], zh, en
 

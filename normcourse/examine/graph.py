@@ -98,9 +98,9 @@ class Graph:
         if len(sources) > 1:
             return None
         others = [o for o in node.operands if o is not sources[0]]
-        if node.op in ("add", "sub") and node.operands[0] is sources[0] or node.op == "add":
+        if node.op == "add" or (node.op == "sub" and node.operands[0] is sources[0]):
             return sources[0], 1.0, None
-        if node.op == "mul" or node.op == "div" and node.operands[0] is sources[0]:
+        if node.op == "mul" or (node.op == "div" and node.operands[0] is sources[0]):
             other = others[0] if others else 1.0
             if isinstance(other, Node):
                 value = float(other.sample.mean()) if other.sample is not None else 1.0
@@ -112,11 +112,15 @@ class Graph:
 
     def walk_up(self, node):
         """(the node that was passed on, the factor on the way, whether it was learned, the nodes passed)."""
-        factor, learned, passed = 1.0, None, [node]
-        while step := self.step_up(node):
-            node, factor, learned = step[0], factor * step[1], step[2] or learned
-            passed.append(node)
-        return node, factor, learned, passed
+        way = self.way_up(node)
+        return *way[-1], [node for node, _, _ in way]
+
+    def way_up(self, node):
+        """[(node, factor from it to the first, None or how the factor was learned)], from the node itself upwards."""
+        way = [(node, 1.0, None)]
+        while step := self.step_up(way[-1][0]):
+            way.append((step[0], way[-1][1] * step[1], step[2] or way[-1][2]))
+        return way
 
     def readers(self, node):
         """What really uses a node: its consumers, looking through what passes it on."""
@@ -215,20 +219,20 @@ class Graph:
             "weight": self._written_as(weight),
             "size": node.shape[-1],
             "gain": 1.0 if factor is None else float(factor.square().mean()),
-            "computed_in": computed_in or x.dtype,
+            "computed_in": computed_in or torch.promote_types(x.dtype, torch.float32),  # as torch's own kernels do
         }
 
     def _written_as(self, weight):
-        """"w" where the factor is a parameter, "1 + w" where it is a parameter and 1, "" where there is none."""
+        """ "w" where the factor is a parameter, "1 + w" where it is a parameter and 1, "" where there is none."""
         if weight is None or weight.sample is None:
             return ""
         while weight.op in PASSES and weight.parents:
             weight = self.nodes[weight.parents[0]]
         leaves = [n for n in self.nodes if n.op == "parameter" and self.comes_from(weight, n)]
         for leaf in leaves:
-            if leaf.sample is not None and leaf.sample.shape == weight.sample.shape:
-                if torch.allclose(weight.sample, 1 + leaf.sample, atol=1e-3):
-                    return "1 + w"
+            same = leaf.sample is not None and leaf.sample.shape == weight.sample.shape
+            if same and torch.allclose(weight.sample, 1 + leaf.sample, atol=1e-3):
+                return "1 + w"
         return "w"
 
 
@@ -253,7 +257,10 @@ def _kind(x, y, weight, centred, eps):
         ours = ours / rms
         if (ours - unit).abs().max() < close * ours.abs().max():
             rms, length = rms[:, 0], y.shape[-1] ** 0.5
-            inside, outside = rms / (rms.square() + eps).sqrt(), rms / (rms + eps)  # of the root; Bessel's n − 1 is near
+            inside, outside = (
+                rms / (rms.square() + eps).sqrt(),
+                rms / (rms + eps),
+            )  # of the root; Bessel's n − 1 is near
             if any(((size / expected - 1).abs() < 0.15).all() for expected in (inside, outside)):
                 return name
             return "l2_norm" if ((size * length - 1).abs() < 0.01).all() else None

@@ -4,7 +4,7 @@ import html
 import math
 from collections import Counter
 
-from ..i18n import TERMS, text
+from ..i18n import text
 from ..residual import PLACEMENTS
 from ..theory.laws import LAWS
 from .findings import findings
@@ -58,6 +58,12 @@ class Examination:
     def wiring(self):
         """The commonest placement."""
         return Counter(self.placements["placement"]).most_common(1)[0][0]
+
+    @property
+    def anatomy(self):
+        """What the pictures are drawn from: one row a branch, with the numbers of its block."""
+        rows = self.placements[["block", "branch", "placement", "norm"]]
+        return rows.merge(self.frame, on="block")
 
     def plot(self):
         """The figure: the model drawn, and its variance, gradients and updates, with theory. Returns: an image."""
@@ -162,9 +168,3 @@ def _step(wiring, q, v, rows):
         return total, skip
     gain = float(rows["gain"].mean())  # of the norm behind the sum
     return gain, skip * math.sqrt(gain / total)
-
-
-def wiring_name(placement):
-    """What a wiring is called, (中文, English)."""
-    own = {NOT_OURS: ("不是课里的接法", NOT_OURS), "parallel": ("并行", "parallel")}
-    return own.get(placement) or TERMS[placement]

@@ -45,7 +45,7 @@ class Run:
             if not leaves:
                 raise ValueError(text("块的输入里没有浮点张量", "a block got no floating-point tensor"))
             self.trace.block = len(self.rows)
-            self._inputs = leaves, [leaf.detach().clone() for leaf in leaves], list(map(self.trace.find, leaves))
+            self._inputs = [leaf.detach().clone() for leaf in leaves], list(map(self.trace.find, leaves))
 
     def _leave(self, module, args, kwargs, output):
         with self._aside():
@@ -55,7 +55,7 @@ class Run:
             outputs = [t for t in tree_leaves(_plain(output)) if _is_state(t)]
             if not outputs:
                 raise ValueError(text("块的输出里没有浮点张量", "a block returned no floating-point tensor"))
-            leaves, before, nodes = self._inputs
+            before, nodes = self._inputs
             same = [i for i, leaf in enumerate(before) if leaf.shape == outputs[0].shape] or [0]
             start = before[same[0]]
             x, parts = outputs[0], outputs[:1]

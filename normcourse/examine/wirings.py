@@ -8,6 +8,7 @@ behind it, behind the sum.
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ..i18n import TERMS
 from .trace import Node
 
 NOT_OURS = "not one of ours"
@@ -78,7 +79,13 @@ def _terms(graph, total, inner, factor=1.0):
 def _residual(graph, total, terms):
     best = max(terms, key=lambda t: sum(_leads(graph, t[0], other[0]) for other in terms if other is not t))
     outer = [t for t in terms if t is not best and _leads(graph, best[0], t[0])]
-    if not outer or best[3]:
+    if not outer:
+        return []
+    for state, factor, learned in graph.way_up(best[1]):  # the skip brings what the branches read, and nothing before
+        if any(_leads(graph, state, t[0]) for t in outer):
+            best = (state, best[1], best[2] / (graph.walk_up(best[1])[1] or 1.0) * factor, learned)
+            break
+    if best[3]:
         return []
     made = []
     for source, operand, factor, learned, variance in outer:
@@ -149,7 +156,9 @@ def _gated(graph, total, terms):
                     continue
                 if (a + b - 1).abs().max() < 1e-3:
                     open_ = float(opened.sample.mean())
-                    made = Branch(total, source, f, _block(graph, source, total, f), "highway", scale=open_, skip=1 - open_)
+                    made = Branch(
+                        total, source, f, _block(graph, source, total, f), "highway", scale=open_, skip=1 - open_
+                    )
                     made.variance = float(f.sample.var(unbiased=False))
                     return [made]
     return []
@@ -256,3 +265,9 @@ SIGNS = {
     "_scaled_dot_product_efficient_attention": "attention",
     "_softmax": "softmax",
 }
+
+
+def wiring_name(placement):
+    """What a wiring is called, (中文, English)."""
+    own = {NOT_OURS: ("不是课里的接法", NOT_OURS), "parallel": ("并行", "parallel")}
+    return own.get(placement) or TERMS[placement]
