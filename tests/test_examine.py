@@ -283,6 +283,13 @@ def test_the_theory_drawn_is_that_of_the_wiring(placement):
     assert frame["theory_cosine"].to_numpy() == pytest.approx(cosines, rel=0.05)
 
 
+def test_positions_are_as_alike_as_the_probe_says():
+    model = Transformer(vocabulary=20, width=32, heads=2, depth=2, placement="pre_norm")
+    ids = model.random_inputs(4, torch.Generator().manual_seed(0))
+    expected = measure.token_cosines(model, ids)["cosine"].to_numpy()[1:]
+    assert examine(model, ids).frame["alike"].to_numpy() == pytest.approx(expected, abs=1e-4)
+
+
 def state_of(model):
     tensors = {k: (v, v.clone()) for k, v in {**dict(model.named_parameters()), **dict(model.named_buffers())}.items()}
     grads = {k: p.grad if p.grad is None else (p.grad, p.grad.clone()) for k, p in model.named_parameters()}

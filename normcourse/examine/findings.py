@@ -67,8 +67,8 @@ def _eps(seen, run):
     for (eps, dtype), blocks in where.items():
         yield (
             *("eps", True, eps, blocks[0], CHAPTERS["numerics"]),
-            f"第 {blocks[0]} 块起有 {len(blocks)} 个归一化的 ε 在 {dtype} 里是 0（写的是 {eps:g}）",
-            f"{len(blocks)} norms, the first in block {blocks[0]}, have an ε that is 0 in {dtype} (written as {eps:g})",
+            f"第 {blocks[0]} 块归一化的 ε 在 {dtype} 里是 0（写的是 {eps:g}；这样的共 {len(blocks)} 个）",
+            f"the ε of a norm of block {blocks[0]} is 0 in {dtype} (written as {eps:g}; norms like it: {len(blocks)})",
         )
 
 

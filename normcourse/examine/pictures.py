@@ -65,19 +65,20 @@ def x_ray(frame, ax):
     setup(ax, across, up, (-0.1, depth + 0.1), (-0.75 if "here" in frame else -0.4, 1.1))
     ax.set_axis_off()
     rms, gradient = blocks["rms"].to_numpy(float), blocks["gradient"].to_numpy(float)
-    thick = TRUNK * np.nan_to_num(rms / np.nanmax(rms), nan=0.0)
+    expected = np.sqrt(blocks["theory_variance"].to_numpy(float) + np.maximum(rms**2 - blocks["variance"], 0))
+    thickest = np.nanmax(np.concatenate([rms, expected]))
+    thick = TRUNK * np.nan_to_num(rms / thickest, nan=0.0)
     with np.errstate(all="ignore"):
         share = 1 + np.log10(gradient / np.nanmax(gradient)) / FADES
     colours = colormaps["plasma"](0.15 + 0.75 * np.clip(np.nan_to_num(share, nan=0.0, neginf=0.0), 0, 1))
     colours[: here - 1] = [*_rgb(tone("empty")), 1]
     _trunk(ax, frame, thick, colours)
     for _, row in frame.iterrows():
-        _branch(ax, row, frame)
-    expected = np.sqrt(blocks["theory_variance"].to_numpy(float) + np.maximum(rms**2 - blocks["variance"], 0))
+        _branch(ax, row, frame, thick[int(row["block"]) - 1])
     if np.isfinite(expected).all():
         at = np.arange(depth) + 0.5
         for sign in (1, -1):
-            theory(ax, f"trunk {sign}", at, sign * TRUNK * expected / np.nanmax(rms))
+            theory(ax, f"trunk {sign}", at, sign * TRUNK * expected / thickest)
     if "here" in frame:
         ax.plot([here - 1, here], [-0.5, -0.5], color=tone("ink"), linewidth=2)
         words = text(
@@ -104,7 +105,7 @@ def _trunk(ax, frame, thick, colours):
     ax.add_collection(PolyCollection(corners, facecolors=faces, edgecolors="none"), autolim=False)
 
 
-def _branch(ax, row, frame):
+def _branch(ax, row, frame, foot):
     """A bow from where the branch reads to where it is added, with its norms as bars."""
     placement, mine = row["placement"], frame[frame["block"] == row["block"]]
     share = 1 / len(mine)
@@ -114,7 +115,7 @@ def _branch(ax, row, frame):
     colour = STYLES[placement].colour if placement in STYLES else GREY
     height = REACH * (0.55 + 0.45 * row["branch"] / len(mine)) if parallel else REACH
     t = np.linspace(0, np.pi, 40)
-    x, y = left + width * (0.5 - 0.38 * np.cos(t)), TRUNK + (height - TRUNK) * np.sin(t) ** 0.6
+    x, y = left + width * (0.5 - 0.38 * np.cos(t)), foot + (height - foot) * np.sin(t) ** 0.6
     dashes = (0, (1, 1.5)) if placement in (NOT_OURS, "plain") else "-"
     ax.plot(x, y, color=colour, linewidth=1.8, linestyle=dashes, zorder=3)
     ax.plot(left + width / 2, height, "s", color=colour, markersize=max(2.5, min(8, 90 / len(frame))), zorder=4)
@@ -137,7 +138,14 @@ def _title(ax, frame, rms):
     depth = int(frame["block"].max())
     grows = number(rms[-1] / rms[0]) if rms[0] else "∞"
     zh, en = f"{depth} 块，{zh}：均方根 × {grows}", f"{depth} blocks, {en}: RMS × {grows}"
-    if len(odd):
+    if "here" in frame:
+        blocks = frame.drop_duplicates("block").set_index("block")["gradient"]
+        here = int(frame["here"].iloc[0])
+        times = number(blocks[here] / blocks.iloc[-1])
+        zh, en = wiring_name(placement)
+        zh = f"{zh}：走回第 {here} 块，梯度是最后一块的 {times} 倍"
+        en = f"{en}: back at block {here} the gradient is {times} times that of the last"
+    elif len(odd):
         where = int(odd["block"].iloc[0])
         zh = f"第 {where} 块是{wiring_name(odd['placement'].iloc[0])[0]}，其余是{wiring_name(placement)[0]}"
         en = f"block {where} is {wiring_name(odd['placement'].iloc[0])[1]}, the others {wiring_name(placement)[1]}"

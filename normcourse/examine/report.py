@@ -12,7 +12,7 @@ from .wirings import NOT_OURS, branches, diagram, has_skip
 
 COLUMNS = [
     *("block", "variance", "rms", "gradient", "weight", "weight_gradient", "update", "relative_update", "cosine"),
-    *("outlier", "largest", "dtype", "non_finite"),
+    *("outlier", "largest", "alike", "dtype", "non_finite"),
 ]
 ADDS = ("residual", "pre_norm", "res_post_norm", "peri_norm", "parallel", "scaled_pre_norm", "layer_scale", "rezero")
 
@@ -23,7 +23,7 @@ class Examination:
     frame: one row a block: `variance` and `rms` of the stream after it, `gradient` (norm, with respect to that state),
         `weight` and `weight_gradient` (norms over its parameters), `update` (root mean square of what it added),
         `relative_update` and `cosine` (to the block before, means over rows), `outlier` (largest entry over rms),
-        `largest`, `dtype`, `non_finite` (entries); `theory_variance`, `theory_update`, `theory_cosine` where the wiring
+        `largest`, `alike` (mean cosine of two positions, for batch × positions × features), `dtype`, `non_finite`; `theory_variance`, `theory_update`, `theory_cosine` where the wiring
         has a closed form.
     placements: one row a residual branch: `block`, `branch`, `placement`, `norm`, `weight` ("w" or "1 + w"), `eps`,
         `skip` and `scale` (factors of skip and branch), `inner_norms`, `variance` of the branch, and `why` where it is

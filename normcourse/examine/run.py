@@ -166,9 +166,17 @@ def _state(x):
         "rms": rms,
         "largest": largest,
         "outlier": largest / rms if rms else NAN,
+        "alike": _alike(wide) if x.dim() == 3 else NAN,
         "dtype": str(x.dtype).removeprefix("torch."),
         "non_finite": x.numel() - finite.numel(),
     }
+
+
+def _alike(x):
+    """Mean cosine of two positions of a sequence, x being (batch, positions, features)."""
+    unit = torch.nn.functional.normalize(x, dim=-1)
+    pairs = unit.sum(1).square().sum(-1) - unit.square().sum((1, 2))
+    return float(pairs.mean()) / (x.shape[1] * (x.shape[1] - 1)) if x.shape[1] > 1 else NAN
 
 
 def _change(before, after):

@@ -13,7 +13,7 @@ DEPTH = 12
 
 
 @functools.lru_cache(maxsize=64)
-def anatomy(model, depth=DEPTH, width=64, dtype="fp32", seed=0):
+def anatomy(model=MODELS[2], depth=DEPTH, width=64, dtype="fp32", seed=0):
     """What `examine` finds in one of the architectures, a row a residual branch; random weights."""
     network, inputs = build(model, depth, width, dtype, seed)
     return examine(network, inputs).anatomy
