@@ -6,6 +6,7 @@
     models     deep stacks and a small Transformer
     theory     the closed forms that are drawn over the measurements
     measure    probes: gradients, variances, Jacobian spectra as tidy DataFrames
+    examine    the probes on any model: its wiring found by tracing it, and what is wrong with it
     train      one small training loop
     data       text to train on, recorded results, the font
     chapters   a folder per chapter: text, drawings (tidy DataFrame -> figure), long runs
@@ -32,6 +33,7 @@ __all__ = [
     "check",
     "claims",
     "data",
+    "examine",
     "explore",
     "fused",
     "grade",

@@ -42,6 +42,7 @@ ORDER = [
         "i18n",
         "progress",
         "canvas",
+        "examine",
     ),
     *("explore", "record", "check", "chapters", "claims", "lab", "predict", "grade"),
 ]

@@ -1,0 +1,170 @@
+"""What an examination found, as tables, as words and as pictures."""
+
+import html
+import math
+from collections import Counter
+
+from ..i18n import text
+from ..residual import PLACEMENTS
+from ..theory.laws import LAWS
+from .findings import findings
+from .wirings import NOT_OURS, branches, diagram, has_skip
+
+COLUMNS = [
+    *("block", "variance", "rms", "gradient", "weight", "weight_gradient", "update", "relative_update", "cosine"),
+    *("outlier", "largest", "alike", "dtype", "non_finite"),
+]
+ADDS = ("residual", "pre_norm", "res_post_norm", "peri_norm", "parallel", "scaled_pre_norm", "layer_scale", "rezero")
+
+
+class Examination:
+    """See `examine`. In a notebook it shows its report; `print` gives it as text.
+
+    frame: one row a block: `variance` and `rms` of the stream after it, `gradient` (norm, with respect to that state),
+        `weight` and `weight_gradient` (norms over its parameters), `update` (root mean square of what it added),
+        `relative_update` and `cosine` (to the block before, means over rows), `outlier` (largest entry over rms),
+        `largest`, `alike` (mean cosine of two positions, for batch × positions × features), `dtype`, `non_finite`; `theory_variance`, `theory_update`, `theory_cosine` where the wiring
+        has a closed form.
+    placements: one row a residual branch: `block`, `branch`, `placement`, `norm`, `weight` ("w" or "1 + w"), `eps`,
+        `skip` and `scale` (factors of skip and branch), `inner_norms`, `variance` of the branch, and `why` where it is
+        not one of ours.
+    findings: `kind`, `fault` (True or False), `number`, `block`, `chapter`, `zh`, `en`.
+    diagrams: {block: frame of steps} for every block that is not one of ours.
+    """
+
+    def __init__(self, run):
+        import pandas
+
+        found = branches(run.graph)
+        self.branches = found
+        self.frame = pandas.DataFrame(run.rows)[COLUMNS]
+        self.placements = pandas.DataFrame(_rows(run, found))
+        self.frame = self.frame.assign(**_theory(self.frame, self.placements, run))
+        self.diagrams = {}
+        for number in sorted({*self.placements["block"][self.placements["placement"] == NOT_OURS]}):
+            start, ends, _ = run.edges[number - 1]
+            rows = diagram(run.graph, start, ends)
+            self.diagrams[number] = pandas.DataFrame(rows, columns=["step", "operation", "inputs"])
+        self.findings = pandas.DataFrame(
+            findings(self, run), columns=["kind", "fault", "number", "block", "chapter", "zh", "en"]
+        )
+
+    @property
+    def faults(self):
+        """The findings that say that something is wrong."""
+        return self.findings[self.findings["fault"]]
+
+    @property
+    def wiring(self):
+        """The commonest placement."""
+        return Counter(self.placements["placement"]).most_common(1)[0][0]
+
+    @property
+    def anatomy(self):
+        """What the pictures are drawn from: one row a branch, with the numbers of its block."""
+        rows = self.placements[["block", "branch", "placement", "norm"]]
+        return rows.merge(self.frame, on="block")
+
+    def plot(self):
+        """The figure: the model drawn, and its variance, gradients and updates, with theory. Returns: an image."""
+        from .pictures import Picture
+
+        return Picture(self)
+
+    def lines(self):
+        """The report as lines of text, in the language in force."""
+        yield text(f"{len(self.frame)} 块", f"{len(self.frame)} blocks", " · ")
+        for _, row in self.findings.iterrows():
+            mark = "!" if row["fault"] else "·"
+            chapter = text(f"第 {row['chapter']:02d} 章", f"chapter {row['chapter']:02d}", " · ")
+            yield f"{mark} {text(row['zh'], row['en'], '  ')}  [{chapter}]"
+
+    def __str__(self):
+        shown = self.frame[["block", "variance", "gradient", "relative_update", "cosine", "outlier", "non_finite"]]
+        if len(shown) > 14:
+            shown = shown.iloc[[*range(7), *range(len(shown) - 7, len(shown))]]
+        table = shown.to_string(index=False, float_format="{:.3g}".format)
+        return "\n".join([*self.lines(), "", table])
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        items = "".join(
+            f"<li>{'<b>!</b> ' if row['fault'] else ''}"
+            f"{html.escape(text(row['zh'], row['en'], '  '))} "
+            f"({html.escape(text(f'第 {row.chapter:02d} 章', f'chapter {row.chapter:02d}', ' · '))})</li>"
+            for _, row in self.findings.iterrows()
+        )
+        return f"<ul>{items}</ul>"
+
+
+def _rows(run, found):
+    rows, edges = [], run.edges
+    per_block = Counter()
+    for branch in found:
+        block = (branch.block if branch.block is not None else 0) + 1
+        per_block[block] += 1
+        norm, out = branch.norm or {}, branch.out_norm or {}
+        rows.append(
+            {
+                "block": block,
+                "branch": per_block[block],
+                "placement": branch.placement,
+                "norm": norm.get("kind", ""),
+                "weight": norm.get("weight", ""),
+                "eps": norm.get("eps", math.nan),
+                "skip": branch.skip,
+                "scale": branch.scale,
+                "learned": branch.learned or "",
+                "inner_norms": branch.inner_norms,
+                "variance": branch.variance,
+                "gain": out.get("gain", norm.get("gain", 1.0)),
+                "why": branch.why,
+            }
+        )
+    for number, (start, ends, _) in enumerate(edges, start=1):
+        skips = any(has_skip(run.graph, start, end) for end in ends)
+        if skips and number in per_block:
+            continue
+        nothing = {"norm": "", "weight": "", "eps": math.nan, "skip": math.nan, "scale": math.nan, "learned": ""}
+        place = {"block": number, "branch": per_block[number] + 1, "placement": NOT_OURS if skips else "plain"}
+        why = "something gets past the weights, but not as x + f(x)" if skips else ""
+        if not skips and per_block[number]:
+            why = "no skip"
+        rows.append({**place, **nothing, "inner_norms": 0, "variance": math.nan, "gain": 1.0, "why": why})
+    return sorted(rows, key=lambda row: (row["block"], row["branch"]))
+
+
+def _theory(frame, placements, run):
+    """The closed form of the wiring, one curve for the whole depth: of the model it takes the variance of the state
+    that goes in, and one number for the first, second … branch of a block, the mean variance of these branches."""
+    nothing = {f"theory_{name}": math.nan for name in ("variance", "update", "cosine")}
+    names = [n for n in placements["placement"] if n != "plain"]
+    usual = Counter(names).most_common(1)[0][0] if names else "plain"
+    wiring = PLACEMENTS.get("pre_norm" if usual == "parallel" else usual)
+    rows = placements[placements["placement"] == usual]
+    sizes = rows.groupby("branch")["variance"].mean()
+    if wiring not in LAWS or usual in ("plain", "highway") or not sizes.notna().all() or not len(sizes):
+        return nothing
+    q = run.start_variance
+    rows = {name: [] for name in nothing}
+    for _ in range(len(frame)):
+        before, cosine = q, 1.0
+        for branch, v in sizes.items():
+            after, s = _step(usual, q, v, placements[placements["branch"] == branch])
+            cosine, q = cosine * s * math.sqrt(q / after) if after > 0 else math.nan, after
+        rows["theory_variance"].append(q)
+        kept = cosine * math.sqrt(q * before)  # the part of the old state that is left, times its variance
+        rows["theory_update"].append(math.sqrt(max(q + before - 2 * kept, 0.0) / before) if before else math.nan)
+        rows["theory_cosine"].append(cosine)
+    return rows
+
+
+def _step(wiring, q, v, rows):
+    """Variance after one branch of variance v, and the factor of the old state."""
+    skip = float(rows["skip"].mean())
+    total = skip**2 * q + v
+    if wiring in ADDS:
+        return total, skip
+    gain = float(rows["gain"].mean())  # of the norm behind the sum
+    return gain, skip * math.sqrt(gain / total)
