@@ -24,6 +24,7 @@ claim.
 """
 
 from .cards import Card, card
+from .court import Court, court
 from .docket import Docket, EvidenceFailed, hear, sit, sources
 from .ledger import Claim, Setting, claims, find
 from .verdicts import FEWEST_SEEDS, VERDICTS, Measured, Verdict, measure, verdict
@@ -33,6 +34,7 @@ __all__ = [
     "VERDICTS",
     "Card",
     "Claim",
+    "Court",
     "Docket",
     "EvidenceFailed",
     "Measured",
@@ -40,6 +42,7 @@ __all__ = [
     "Verdict",
     "card",
     "claims",
+    "court",
     "find",
     "hear",
     "measure",

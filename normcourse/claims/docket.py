@@ -80,8 +80,8 @@ class Docket:
 
     @property
     def claims(self):
-        """One row a claim: id, chapter (its number), sources, verdict, and in how many settings it holds, fails, and is
-        not settled."""
+        """One row a claim: id, chapter (its number), sources, what is said, verdict, and in how many settings it holds,
+        fails, and is not settled."""
         import pandas
 
         numbers, rows = {chapter.folder.name: chapter.number for chapter in chapters()}, []
@@ -89,6 +89,7 @@ class Docket:
             held = [seen[name].holds(*setting.holds_between) for name, setting in claim.settings.items()]
             counts = {"holds_in": held.count(True), "fails_in": held.count(False), "open_in": held.count(None)}
             row = {"id": claim.id, "chapter": numbers[claim.chapter], "sources": ", ".join(sources(claim))}
+            row |= {f"said_{code}": claim.statement[code] for code in ("zh", "en")}
             rows.append(row | {"verdict": self.verdicts[claim.id].kind, "settings": len(held)} | counts)
         return pandas.DataFrame(rows)
 
