@@ -140,10 +140,7 @@ def with_tensors(values, low, high):
 @honest("judge_by_rule")
 def counting_ends(values, low, high):
     bottom, top = ends(values)
-    if max(low, bottom) > min(high, top):
-        judged = -1
-    else:
-        judged = int(low <= bottom <= top <= high)
+    judged = -1 if max(low, bottom) > min(high, top) else int(low <= bottom <= top <= high)
     return [bottom, top, judged]
 
 
@@ -367,7 +364,7 @@ def place_for_seed(seeds, steps, learning_rate, normalised):
 def never_trained(seeds, steps, learning_rate, normalised):
     rows = []
     for seed in seeds:
-        x, y = data(torch.Generator().manual_seed(seed), normalised)
+        _, y = data(torch.Generator().manual_seed(seed), normalised)
         rows.append([y.square().mean().item()] * 2)
     return torch.tensor(rows, dtype=torch.float64)
 

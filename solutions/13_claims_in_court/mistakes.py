@@ -116,7 +116,12 @@ def _fair(
             tables.append(losses[places])
         chosen, places = [], []
         for rows in tables:
-            scores = {"mean": rows.mean(1), "lowest": rows.amin(1), "median": rows.median(1).values, "last": rows[:, -1]}
+            scores = {
+                "mean": rows.mean(1),
+                "lowest": rows.amin(1),
+                "median": rows.median(1).values,
+                "last": rows[:, -1],
+            }
             score = scores.get(best, rows.mean(1))
             if broken == "skip":
                 score = rows.nan_to_num(nan=math.nan, posinf=math.nan).nanmean(1)
@@ -178,12 +183,11 @@ MISTAKES["fair_comparison"] = (
     ),
     Mistake(_fair(sign=-1), "减反了：应为 a 减 b。", "The sign is reversed: it should be a minus b."),
     Mistake(
-        _fair(edge="none"),
-        "没有看最好的学习率是不是在网格的边上。",
-        "Whether a best rate is at the edge of the grid is not looked at.",
+        _fair(edge="last"), "网格有两头：最小的学习率也是边。", "A grid has two ends: the smallest rate is one, too."
     ),
-    Mistake(_fair(edge="last"), "网格有两头：最小的学习率也是边。", "A grid has two ends: the smallest rate is one, too."),
-    Mistake(_fair(edge="first"), "网格有两头：最大的学习率也是边。", "A grid has two ends: the largest rate is one, too."),
+    Mistake(
+        _fair(edge="first"), "网格有两头：最大的学习率也是边。", "A grid has two ends: the largest rate is one, too."
+    ),
     Mistake(
         _fair(edge="all"),
         "一边在网格的边上就够了，不必两边都在。",
@@ -191,6 +195,11 @@ MISTAKES["fair_comparison"] = (
     ),
     Mistake(_fair(edge="a"), "b 最好的学习率也可能在边上。", "The best rate of b may be at the edge as well."),
     Mistake(_fair(edge="b"), "a 最好的学习率也可能在边上。", "The best rate of a may be at the edge as well."),
+    Mistake(
+        _fair(edge="none"),
+        "没有看最好的学习率是不是在网格的边上。",
+        "Whether a best rate is at the edge of the grid is not looked at.",
+    ),
     Mistake(_fair(edge="inside"), "edge 反了：在边上是 1。", "The last number is reversed: at the edge it is 1."),
     Mistake(
         _fair(broken=False),
@@ -235,10 +244,11 @@ def _testify(
                 x = x / x.std(dim, correction=correction, keepdim=True)
             w = w if kept else torch.zeros(8, dtype=torch.float64)
             losses = []
-            for _ in range(steps + 1 + once):
+            for step in range(steps + 1 + once):
                 error = x @ w - y
                 losses.append(error.square().mean().item())
-                w = w - learning_rate * factor * x.mT @ error / (len(x) if mean else 1)
+                if step < steps + once:
+                    w = w - learning_rate * factor * x.mT @ error / (len(x) if mean else 1)
             rows.append((losses[0], losses[-1]) if start else (losses[0], losses[0]))
         return torch.tensor(rows, dtype=torch.float64)
 
