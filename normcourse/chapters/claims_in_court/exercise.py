@@ -84,7 +84,7 @@ def compared(testify, fair_comparison, judge_by_rule):
 
     def draw(frame, ax):
         x, y = ("学习率", "learning rate"), ("30 步后的损失，log10", "loss after 30 steps, log10")
-        canvas.setup(ax, x, y, (RATES[0] / 1.3, RATES[-1] * 1.3), (-3, 6), "linear", "log")
+        canvas.setup(ax, x, y, (RATES[0] / 1.3, RATES[-1] * 1.3), (-6, 6), "linear", "log")
         names = {
             "normalised": ("归一化", "normalised", canvas.BLUE, "o"),
             "plain": ("不归一化", "plain", VERMILLION, "s"),
@@ -142,7 +142,7 @@ def traps(measure, seeds, conditions):
 
 @figure
 def own_claim(judge_by_rule, measure, rule_of_it, conditions):
-    """A claim of the learner's own before the court: the verdict by its rule, (low, high), or the first trap it is in."""
+    """A claim of the learner's own before the court: the verdict by its rule (low, high), or the first trap met."""
     low, high = rule_of_it
 
     def experiment(seeds_used=5):
