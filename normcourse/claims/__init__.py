@@ -12,6 +12,7 @@ A claim stands in the `claims.toml` of its chapter, its measurement is a functio
     holds_between          [low, high]: the values for which the claim holds
     conditions.zh, .en     under which it was measured: depth, width, initialisation, seeds, biases …
     consequence.zh, .en    what to do, in one sentence
+    timed                  true where the evidence measures time: then nothing else is measured beside it
     [G2.settings.NAME]     zh, en: a setting of the evidence, in words that go into 只在…时成立 and "holds only …"; its
                            own `holds_between` and `format`, if need be
 
@@ -23,6 +24,8 @@ claim.
 """
 
 from .cards import Card, card
+from .court import Court, court
+from .docket import Docket, EvidenceFailed, hear, sit, sources
 from .ledger import Claim, Setting, claims, find
 from .verdicts import FEWEST_SEEDS, VERDICTS, Measured, Verdict, measure, verdict
 
@@ -31,12 +34,19 @@ __all__ = [
     "VERDICTS",
     "Card",
     "Claim",
+    "Court",
+    "Docket",
+    "EvidenceFailed",
     "Measured",
     "Setting",
     "Verdict",
     "card",
     "claims",
+    "court",
     "find",
+    "hear",
     "measure",
+    "sit",
+    "sources",
     "verdict",
 ]

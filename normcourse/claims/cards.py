@@ -68,8 +68,8 @@ def condition(setting):
 class Card:
     """See `card`."""
 
-    def __init__(self, claim):
-        self.claim, self.measured = claim, measure(claim)
+    def __init__(self, claim, measured=None):
+        self.claim, self.measured = claim, measure(claim) if measured is None else measured
         self.verdict, self.closed = verdict(claim, self.measured), False
         self.widget = None
 

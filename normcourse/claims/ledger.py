@@ -1,5 +1,6 @@
 """The ledger: what stands in the claims.toml of the chapters, read and checked."""
 
+import difflib
 import functools
 import tomllib
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Claim:
-    """An entry of a claims.toml, see the module. chapter: the name of its folder. settings: {name: Setting}."""
+    """An entry of a claims.toml, see the package. chapter: the name of its folder. settings: {name: Setting}."""
 
     id: str
     chapter: str
@@ -29,6 +30,7 @@ class Claim:
     consequence: dict
     number: dict = field(default_factory=dict)
     evidence: str | None = None
+    timed: bool = False
     settings: dict = field(default_factory=dict)
 
     @property
@@ -104,8 +106,12 @@ def _two_languages(words, where):
 
 
 def find(name):
-    """The `Claim` with this id; ValueError lists the known ones."""
-    if name not in claims():
-        known = ", ".join(claims())
-        raise ValueError(f"没有编号为 {name!r} 的说法；有的是 {known}。 unknown claim {name!r}; known are {known}")
-    return claims()[name]
+    """The `Claim` with this id, in capitals or not; ValueError lists the near and the known ones."""
+    wanted = str(name).upper()
+    if wanted not in claims():
+        near, known = difflib.get_close_matches(wanted, claims(), cutoff=0.5), ", ".join(claims())
+        zh, en = (f"，相近的有 {'、'.join(near)}", f"; near it: {', '.join(near)}") if near else ("", "")
+        raise ValueError(
+            f"没有编号为 {name!r} 的说法{zh}；有的是 {known}。 unknown claim {name!r}{en}; known are {known}"
+        )
+    return claims()[wanted]
