@@ -56,8 +56,8 @@ stamp: $(TEST)   ## write address and version into notebooks and README, as pypr
 lock: $(TEST)    ## pin again for all platforms and Pythons (UPGRADE=1 takes the newest releases)
 	$(BIN)/python -m tools.lock $(if $(UPGRADE),--upgrade)
 
-html: $(TEST)    ## the notebooks as web pages in html/, to read without a kernel
-	$(BIN)/jupyter nbconvert --to html --TemplateExporter.extra_template_basedirs=tools --template html_template --output-dir html $(NOTEBOOKS)
+html: $(VENV)/.site   ## each notebook as one web page in html/zh, html/en and html/both, to read without a kernel (ONLY=01 for one)
+	$(BIN)/python -m tools.site.page $(ONLY)
 
 site: $(VENV)/.site   ## the whole course as web pages in build/site, zh, en and side by side; up to twenty minutes at first (FULL=1: every position, hours)
 	$(BIN)/python -m tools.site $(if $(FULL),--full) $(SITE_OPTIONS)

@@ -10,6 +10,7 @@
     sources     the pages that Sphinx is given
     sphinx_ext  what Sphinx is taught: MathML, search in Chinese, the docstrings of the course
     conf.py     its settings
+    icons       those that the theme shows, of the thousands it brings
     links       what a built site, the README and the notebooks link to
     check       the built site in a browser, all other hosts blocked (`make test-site`)
     page        `make html`: one notebook as one page

@@ -8,7 +8,7 @@ import sys
 import time
 
 from .. import ROOT, repository
-from . import LANGUAGES, SITE, WORK, frames, sources
+from . import LANGUAGES, SITE, WORK, frames, icons, sources
 
 OWN = ROOT / "tools" / "site"
 FRONT = """<!doctype html>
@@ -102,6 +102,7 @@ def main():
         failed += [code for code, process in running if process.wait()]
     for code in LANGUAGES:
         pictures(code)
+        icons.slim(SITE / code)
     live()
     if failed:
         raise SystemExit(f"Sphinx has warnings: {', '.join(failed)}")

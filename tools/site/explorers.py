@@ -55,13 +55,15 @@ def explorer_of(statements):
 def needed(statements, call):
     """Those of the statements before a call that decide what it does: they bind, or change, a name that it or one of
     them reads."""
-    wanted, kept = _read(call), []
-    for node in reversed(statements):
-        if isinstance(node, ast.Expr) and _called(node) in SHOWN:
-            continue
-        if _written(node) & wanted:
-            kept.append(node)
-            wanted |= _read(node)
+    wanted, before, kept = _read(call), None, []
+    while wanted != before:  # a function may call one that is defined after it
+        before, kept = {*wanted}, []
+        for node in reversed(statements):
+            if isinstance(node, ast.Expr) and _called(node) in SHOWN:
+                continue
+            if _written(node) & wanted:
+                kept.append(node)
+                wanted |= _read(node)
     return kept[::-1]
 
 

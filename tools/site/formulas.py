@@ -15,11 +15,12 @@ def mathml(tex, block=False):
 
 
 def in_markdown(text):
-    """Markdown with its `$…$` and `$$…$$` as MathML; code stays."""
+    """Markdown with its `$…$` and `$$…$$` as MathML, in which nothing is left that Markdown reads; code stays."""
 
     def formula(found):
         if found[1]:
             return found[0]
-        return mathml(found[2] or found[3], block=found[2] is not None)
+        page = mathml(found[2] or found[3], block=found[2] is not None)
+        return re.sub(r"(?<=>)[^<]+", lambda m: "".join(f"&#{ord(c)};" if c in "*_~[]\\" else c for c in m[0]), page)
 
     return FORMULA.sub(formula, text)

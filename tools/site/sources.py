@@ -15,7 +15,7 @@ from normcourse.chapters import chapters
 
 from .. import ROOT, repository
 from ..stamp import colab_address
-from . import claims, frames, player
+from . import claims, frames, links, player
 from .explorers import explorer_of
 from .languages import output, pick, prose
 
@@ -28,6 +28,7 @@ CAPTIONS = {
     "exercises": ("练习", "Exercises"),
     "more": ("教学与参考", "Teaching and reference"),
 }
+PAPERS = "论文", "Papers"
 FOR_READERS = (
     "这门课的函数和类，说明取自源代码。",
     "Functions and classes of the course, from their docstrings.",
@@ -49,11 +50,12 @@ def write(code, folder):
         _page(folder / f"{name}.md", _doc(name, code))
     court = prose((ROOT / "docs" / "claims.md").read_text(encoding="utf-8"), code)
     _page(folder / "claims.md", f"{court}\n\n{_raw(claims.page(code))}")
+    _page(folder / "papers.md", _papers(code))
     modules = _reference(code, folder / "reference")
     contents = {
         "chapters": [f"notebooks/{name}" for name in lessons],
         "exercises": [f"exercises/{name}/{name}" for name in exercises],
-        "more": ["claims", "teaching", "grading", "reference/index"],
+        "more": ["claims", "papers", "teaching", "grading", "reference/index"],
     }
     trees = "\n\n".join(
         "\n".join(["```{toctree}", ":hidden:", f":caption: {pick(code, *CAPTIONS[part])}", "", *pages, "```"])
@@ -107,6 +109,16 @@ def _table(code):
             words = [pick(code, each["zh"], each["en"]) for each in (chapter.title, chapter.measures)]
             link = f"[{words[0]}](notebooks/{chapter.name}.ipynb)"
             rows.append(f"| {chapter.number:02d} | {link} | {words[1]} | {chapter.minutes or ''} |")
+    return "\n".join(rows)
+
+
+def _papers(code):
+    """The bibliography as a list, by year."""
+    rows = [f"# {pick(code, *PAPERS)}", ""]
+    for entry in sorted(links.papers().values(), key=lambda entry: (entry["year"], entry["title"])):
+        numbers = ", ".join(f"{n:02d}" for n in entry["chapters"])
+        said = pick(code, f"第 {numbers} 章", f"chapter{'s' * (len(entry['chapters']) > 1)} {numbers}")
+        rows.append(f"- {entry['authors']} ({entry['year']}): [{entry['title']}]({entry['url']}). {said}")
     return "\n".join(rows)
 
 
