@@ -16,6 +16,7 @@ FRONT = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>NormCourse</title>
+<link rel="icon" href="en/_static/favicon.svg">
 <script>location.replace((navigator.language || "en").startsWith("zh") ? "zh/index.html" : "en/index.html")</script>
 <main><h1>NormCourse</h1>
 <p><a href="zh/index.html" lang="zh-CN">中文</a></p><p><a href="en/index.html">English</a></p>
@@ -44,8 +45,8 @@ def static():
     folder = WORK / "static"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for path in OWN.glob("*.*s"):
-        if path.suffix in (".js", ".css"):
+    for path in OWN.iterdir():
+        if path.suffix in (".js", ".css", ".svg"):
             shutil.copy(path, folder)
     font(folder / "pictures.woff")
     return folder

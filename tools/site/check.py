@@ -74,6 +74,19 @@ def axe():
     return path.read_text(encoding="utf-8") if path.exists() else None
 
 
+class Clock:
+    """Milliseconds of processor time of the page's thread: what a step costs, whatever else the machine is doing."""
+
+    def __init__(self, page):
+        self.session = page.context.new_cdp_session(page)
+        self.session.send("Performance.setTimeDomain", {"timeDomain": "threadTicks"})
+        self.session.send("Performance.enable")
+
+    def now(self):
+        found = {m["name"]: m["value"] for m in self.session.send("Performance.getMetrics")["metrics"]}
+        return 1000 * found["TaskDuration"]
+
+
 class Visit:
     """A page in the browser, with what went wrong on it."""
 
@@ -100,8 +113,8 @@ class Visit:
 
     def go(self, path):
         self.wrong, self.bytes = [], 0
-        self.page.goto(f"{self.address}/{path}")
-        self.page.wait_for_load_state("networkidle")
+        self.page.goto(f"{self.address}/{path}", timeout=120_000)
+        self.page.wait_for_timeout(300)
 
 
 def languages(page, path):
@@ -159,7 +172,7 @@ def main():
     if source is None:
         print("no npm, no axe-core: accessibility was not tried")
     with served(SITE) as address, chromium(1280, 900) as page:
-        visit = Visit(page, address)
+        visit, clock, spent = Visit(page, address), Clock(page), []
         for path in pages(options.names, options.share):
             visit.go(path)
             said = languages(page, path)
@@ -172,7 +185,10 @@ def main():
                 count += done["keys"]
                 said += [f"{player.get_attribute('data-frames')}: nothing at {key}" for key in done["missing"]]
                 for slider in player.locator("input[type=range]").all()[:1]:
-                    presses += slider.evaluate(PRESS)
+                    before = clock.now()
+                    took = slider.evaluate(PRESS)
+                    spent.append((clock.now() - before) / len(took))
+                    presses += took
             wrong += [f"{path}: {words}" for words in said + visit.wrong]
         for code, query in QUERIES.items():
             visit.go(f"{code}/search.html?q={query}")
@@ -197,6 +213,11 @@ def main():
         if statistics.median(steps) > MEDIAN or sorted(steps)[int(0.95 * len(steps))] > SLOWEST:
             wrong.append("steps are too slow")
         print(f"{count} positions seen")
+        spent = sorted(spent)
+        print(
+            f"processor time of a step, script, layout and paint: median of the explorers {statistics.median(spent):.1f} ms,"
+            f" p95 {spent[int(0.95 * len(spent))]:.1f}, most {spent[-1]:.1f}"
+        )
     print("\n".join(wrong) or "nothing wrong")
     raise SystemExit(bool(wrong))
 

@@ -25,6 +25,7 @@ add_module_names = False
 templates_path = ["templates"]
 html_theme = "sphinx_book_theme"
 html_title = {"zh": "NormCourse", "en": "NormCourse", "both": "NormCourse"}[CODE]
+html_favicon = os.path.join(os.environ["NORMCOURSE_STATIC"], "favicon.svg")
 html_math_renderer = "mathml"
 html_static_path = [os.environ["NORMCOURSE_STATIC"]]
 html_css_files = ["player.css", "site.css", *(["wide.css"] if CODE == "both" else [])]

@@ -18,6 +18,7 @@ import zlib
 
 import matplotlib
 import torch
+from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
 from normcourse import canvas, i18n
@@ -32,6 +33,7 @@ FOLDER = WORK / "frames"
 PICTURES, PICTURES_FULL = 60, 400  # of one explorer at most
 PREPARING, DRAWING = 12, 20  # seconds of processor time that one explorer may take, but for FULL=1
 DARK = dict(zip(canvas.TONES["light"].values(), canvas.TONES["dark"].values()))
+BYTES = 2e6  # of a file of pictures, were no line in two of them
 SOURCES = ("explorers.py", "grid.py", "frames.py")
 
 
@@ -41,13 +43,20 @@ SOURCES = ("explorers.py", "grid.py", "frames.py")
 def svg(figure, salt):
     """The figure as SVG with its text as text, in colours that follow the page."""
     for words in figure.findobj(Text):
-        haloed, ground = words.get_path_effects(), getattr(words, "_normcourse_ground", None) or words.get_bbox_patch()
+        haloed, ground = words.get_path_effects(), _ground(words)
         words.set_path_effects([])  # matplotlib would draw the words as shapes
-        words.set_gid("nc-fixed" if ground is not None else "nc-halo" if haloed else None)
+        words.set_gid("nc-fixed" if ground and ground not in DARK else "nc-halo" if haloed else None)
     settings = {"svg.fonttype": "none", "svg.hashsalt": salt}
     with io.StringIO() as file, canvas.styled(), matplotlib.rc_context(settings):
         figure.savefig(file, format="svg", metadata={"Date": None})
         return clean(file.getvalue())
+
+
+def _ground(words):
+    """The colour that words stand on where it is not that of the axes."""
+    box = words.get_bbox_patch()
+    ground = getattr(words, "_normcourse_ground", None) or (box.get_facecolor() if box else None)
+    return to_hex(ground) if ground is not None else None
 
 
 def clean(text):
@@ -152,6 +161,7 @@ def draw(name, asked, full=False, most=PICTURES):
     first = [*pictures(start)]
     seconds = time.process_time() - begun
     limit = PICTURES_FULL if full else max(1, min(most, int(DRAWING / seconds)))
+    limit = min(limit, int(BYTES / max(len(packed(name, {(): lines}, {})) for _, lines, _ in first)))
     sliders = [described(c, [])["kind"] == "slider" for c in controls]
     play = [*asked.controls].index(asked.play) if asked.play else None
     kept, positions = grid([c.count for c in controls], start, sliders, limit, play)

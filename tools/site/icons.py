@@ -1,7 +1,11 @@
-"""The theme brings every icon there is, 1.5 MB of script for each page; a site keeps those that it shows."""
+"""What the theme loads on each page and no page needs: 1.5 MB of icons, of which a site keeps those that it shows, and
+the index, which only the page that searches reads."""
 
 import json
 import re
+from pathlib import Path
+
+import pydata_sphinx_theme
 
 SCRIPT = """// The icons of this site, from Font Awesome Free (CC BY 4.0, https://fontawesome.com/license/free).
 "use strict";
@@ -26,15 +30,15 @@ SCRIPT = """// The icons of this site, from Font Awesome Free (CC BY 4.0, https:
   new MutationObserver(all).observe(document.documentElement, { childList: true, subtree: true });
 })();
 """
+SEARCH = r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>'
 ICON = r'[{,]"?%s"?:\[(\d+),(\d+),\[[^\]]*\],"\w+","([^"]+)"\]'
 
 
 def slim(folder):
     """Replace the theme's icon script in a built site by one with the icons that its pages and scripts name."""
     path = folder / "_static" / "scripts" / "fontawesome.js"
-    whole = path.read_text(encoding="utf-8")
-    if len(whole) < 100_000:
-        return
+    theme = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
+    whole = (theme / "scripts" / "fontawesome.js").read_text(encoding="utf-8")
     scripts = [p for p in (folder / "_static" / "scripts").glob("*theme.js")]
     texts = [p.read_text(encoding="utf-8") for p in (*folder.rglob("*.html"), *scripts)]
     names = sorted({name for text in texts for name in re.findall(r"fa-([a-z0-9-]+)", text)})
@@ -42,6 +46,10 @@ def slim(folder):
     for name in names:
         for width, height, drawn in re.findall(ICON % re.escape(name), whole):
             icons[name] = int(width), int(height), drawn
+    for page in folder.rglob("*.html"):
+        if page.name != "search.html":
+            text = page.read_text(encoding="utf-8")
+            page.write_text(re.sub(SEARCH, "", text), encoding="utf-8")
     path.write_text(SCRIPT % json.dumps(icons), encoding="utf-8")
     for unused in (folder / "_static").rglob("*.map"):
         unused.unlink()

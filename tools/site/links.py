@@ -55,7 +55,7 @@ def allowed(link):
 def of_site(folder):
     """What is wrong with the links of the HTML files under `folder`: sentences."""
     wrong = []
-    for path in sorted(folder.rglob("*.html")):
+    for path in sorted(p for p in folder.rglob("*.html") if "_static" not in p.parts):
         for tag, link in page(path)[0]:
             if problem := _wrong(path, tag, link):
                 wrong.append(f"{path.relative_to(folder)}: {link}: {problem}")
