@@ -170,6 +170,21 @@ def test_a_picture_is_sound_xml_with_its_words_as_text_and_its_colours_for_both_
     assert not re.search(r"<style|metadata|font-family|\d\.\d{4}", page["first"]["en"])
 
 
+def test_markers_become_one_path_about_their_places():
+    lines = ["<defs>", '<path id="m1" d="M 0 -1 L 2 1.5 z" style="stroke: #444444"/>', "</defs>", "<g>"]
+    lines += [
+        '<use href="#m1" x="10" y="20.5" style="fill: #d55e00"/>',
+        '<use href="#m1" x="0" y="1" style="fill: #d55e00"/>',
+    ]
+    lines += ['<use href="#m1" x="5" y="5" style="fill: #0072b2"/>', "</g>"]
+    assert frames.merged(lines) == [
+        "<g>",
+        '<path d="M 10.0 19.5 L 12.0 22.0 z M 0.0 0.0 L 2.0 2.5 z" style="fill: #d55e00; stroke: #444444"/>',
+        '<path d="M 5.0 4.0 L 7.0 6.5 z" style="fill: #0072b2; stroke: #444444"/>',
+        "</g>",
+    ]
+
+
 def test_a_page_starts_at_the_explorers_own_position(drawn):
     page, _ = drawn
     assert [c["values"]["en"][i] for c, i in zip(page["controls"], page["start"])] == ["3", "a"]

@@ -74,7 +74,44 @@ def clean(text):
     root = f'<svg viewBox="0 0 {width} {height}" style="max-width:{pixels}px" aria-hidden="true" focusable="false">'
     text = re.sub(r"<svg[^>]*>", root, text, count=1)
     lines = [line.strip() for line in text.split("\n")]
-    return [line for line in lines if line and line != "<g/>"]
+    return merged([line for line in lines if line and line != "<g/>"])
+
+
+DEFINED = re.compile(r'<path id="(\w+)" d="([^"]*)"(?: style="([^"]*)")?/>')
+USED = re.compile(r'<use href="#(\w+)"(?: x="([-\d.]+)")?(?: y="([-\d.]+)")?(?: style="([^"]*)")?/>')
+
+
+CIRCLE = re.compile(r"M 0 (-?[\d.]+) (?:C(?: -?[\d.e-]+){6} ){8}z")
+
+
+def merged(lines):
+    """Markers that look alike and stand one after the other as one path: browsers are slow with many `<use>`."""
+    shapes = {m[1]: (m[2], m[3] or "") for m in map(DEFINED.fullmatch, lines) if m}
+    found, look, places = [], None, []
+    for line in [*lines, ""]:
+        used = USED.fullmatch(line)
+        now = (used[1], used[4]) if used and used[1] in shapes else None
+        if now != look and look is not None:
+            shape, own = shapes[look[0]]
+            style = "; ".join(part for part in (look[1] or "", own) if part)
+            found.append(f'<path d="{" ".join(_moved(shape, *place) for place in places)}" style="{style}"/>')
+            places = []
+        look = now
+        if now is not None:
+            places.append((float(used[2] or 0), float(used[3] or 0)))
+        elif not DEFINED.fullmatch(line):
+            found.append(line)
+    text = "\n".join(found[:-1])
+    return re.sub(r"<defs>\n</defs>\n|<g>\n</g>\n", "", text).split("\n")
+
+
+def _moved(shape, x, y):
+    """A path's commands, all of absolute points, about another origin; matplotlib's circle as two arcs."""
+    if circle := CIRCLE.match(shape):
+        r = abs(float(circle[1]))
+        return f"M {x - r:.1f} {y:.1f} a {r:g} {r:g} 0 1 0 {2 * r:g} 0 a {r:g} {r:g} 0 1 0 {-2 * r:g} 0 z"
+    numbers = iter((x, y) * shape.count(" "))
+    return re.sub(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", lambda m: f"{float(m[0]) + next(numbers):.1f}", shape)
 
 
 def _rounded(tag):
