@@ -61,8 +61,14 @@ stamp: $(TEST)   ## write address and version into notebooks and README, as pypr
 lock: $(TEST)    ## pin again for all platforms and Pythons (UPGRADE=1 takes the newest releases)
 	$(BIN)/python -m tools.lock $(if $(UPGRADE),--upgrade)
 
-html: $(TEST)    ## the notebooks as web pages in html/, to read without a kernel
-	$(BIN)/jupyter nbconvert --to html --TemplateExporter.extra_template_basedirs=tools --template html_template --output-dir html $(NOTEBOOKS)
+html: $(VENV)/.site   ## each notebook as one web page in html/zh, html/en and html/both, to read without a kernel (ONLY=01 for one)
+	$(BIN)/python -m tools.site.page $(ONLY)
+
+site: $(VENV)/.site   ## the whole course as web pages in build/site, zh, en and side by side; up to twenty minutes at first (FULL=1: every position, hours)
+	$(BIN)/python -m tools.site $(if $(FULL),--full) $(SITE_OPTIONS)
+
+test-site: site $(VENV)/.browser   ## the built site in a browser with all other hosts blocked: links, sliders, speed, accessibility (axe-core from npm)
+	$(BIN)/python -m tools.site.check
 
 record: $(LAB)   ## repeat the recorded long runs (about two hours on two cores; ONLY=warmup for one)
 	$(BIN)/python -m normcourse record $(ONLY)
@@ -86,7 +92,7 @@ font: $(TEST)    ## make the subset font again (needs Debian's fonts-noto-cjk)
 	$(BIN)/pip install -q fonttools -c constraints.txt && $(BIN)/python -m tools.make_font
 
 clean:           ## remove the environment and everything generated outside version control
-	rm -rf $(VENV) .venv-colab artefacts colab dist html student *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-colab artefacts build colab dist html student *.egg-info .pytest_cache .ruff_cache .hypothesis
 
 # torch first and pinned: a plain `pip install torch` may bring another release
 $(VENV)/.torch: constraints.txt
@@ -103,6 +109,10 @@ $(TEST): $(LAB)
 	$(BIN)/pip install -q -e ".[lab,test]" -c constraints.txt
 	@touch $@
 
+$(VENV)/.site: $(TEST)
+	$(BIN)/pip install -q -e ".[lab,test,site]" -c constraints.txt
+	@touch $@
+
 $(VENV)/.grade: $(LAB)
 	$(BIN)/pip install -q -e ".[lab,grade]" -c constraints.txt
 	@touch $@
@@ -117,5 +127,5 @@ $(VENV)/.sandbox: $(VENV)/.torch
 	sh tools/install_sandbox.sh
 	@touch $@
 
-.PHONY: help lab test test-long check lint notebooks exercises student wheel colab test-colab stamp lock html record bench-sliders bench-import bench-fused gpu font clean grade bench-grade
+.PHONY: help lab test test-long check lint notebooks exercises student wheel colab test-colab stamp lock html site test-site record bench-sliders bench-import bench-fused gpu font clean grade bench-grade
 .DEFAULT_GOAL := help

@@ -1,0 +1,208 @@
+"""`make test-site`: the built site in headless Chromium with every other host blocked.
+
+Every page: no failed request, no error in the console, its language, its links to the other languages, no serious
+finding of axe-core (from npm). Every explorer: all positions of its grid, and how long a step takes. Sizes. Search.
+"""
+
+import argparse
+import contextlib
+import functools
+import http.server
+import json
+import random
+import re
+import shutil
+import statistics
+import subprocess
+import threading
+import zlib
+from base64 import b64decode
+
+from ..browser import chromium
+from . import LANGUAGES, SITE, WORK, links
+from .languages import TAGS
+
+PAGE, PICTURES, WHOLE = 1.5e6, 2e6, 250e6  # bytes: before an explorer is touched, of an explorer and a language, of all
+MEDIAN, SLOWEST = 16, 33  # milliseconds of a step: the median, and what 95 of 100 stay below
+QUERIES = {"zh": "残差连接", "en": "residual connection", "both": "层归一化"}
+STEP = """async root => { const player = root.player, steps = [];
+  await player.load();
+  const missing = [], keys = Object.keys(player.frames.frames);
+  keys.forEach(key => player.node(key));
+  for (const key of keys) {
+    const start = performance.now();
+    player.go(key.split(',').map(Number));
+    player.stage.getBoundingClientRect();
+    steps.push(performance.now() - start);
+    if (!player.note.hidden || !player.stage.querySelector('svg')) missing.push(key);
+  }
+  return { keys: keys.length, steps, missing } }"""
+PRESS = """async input => { const took = [];
+  for (let i = 0; i < 12; i++) {
+    const now = Number(input.value), next = now < Number(input.max) ? now + 1 : 0, start = performance.now();
+    input.value = next; input.dispatchEvent(new Event('input', { bubbles: true }));
+    await new Promise(done => requestAnimationFrame(() => { const c = new MessageChannel();
+      c.port1.onmessage = done; c.port2.postMessage(0) }));
+    took.push(performance.now() - start);
+  }
+  return took }"""
+
+
+@contextlib.contextmanager
+def served(folder):
+    """The folder on a port of this machine; gives its address."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+
+
+def axe():
+    """The source of axe-core, from npm; None where there is no npm."""
+    folder = WORK / "axe"
+    path = folder / "node_modules" / "axe-core" / "axe.min.js"
+    if not path.exists() and shutil.which("npm"):
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["npm", "install", "--silent", "--no-save", "axe-core@4"], cwd=folder, check=False)
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+class Visit:
+    """A page in the browser, with what went wrong on it."""
+
+    def __init__(self, page, address):
+        self.page, self.address, self.wrong, self.bytes = page, address, [], 0
+        page.route("**/*", self._only_here)
+        page.on("console", lambda m: m.type in ("error", "warning") and self.wrong.append(f"console: {m.text}"))
+        page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        page.on("requestfailed", lambda request: self.wrong.append(f"failed: {request.url}"))
+        page.on("response", self._arrived)
+
+    def _only_here(self, route):
+        if route.request.url.startswith((self.address, "data:", "blob:")):
+            route.continue_()
+        else:
+            self.wrong.append(f"another host: {route.request.url}")
+            route.abort()
+
+    def _arrived(self, response):
+        if response.status >= 400:
+            self.wrong.append(f"{response.status}: {response.url}")
+        if "/frames/" not in response.url:  # these come when an explorer is looked at
+            self.bytes += int(response.headers.get("content-length", 0))
+
+    def go(self, path):
+        self.wrong, self.bytes = [], 0
+        self.page.goto(f"{self.address}/{path}", timeout=120_000)
+        self.page.wait_for_timeout(300)
+
+
+def languages(page, path):
+    """What is wrong with a page's language and its links to the others."""
+    code, _, rest = path.partition("/")
+    wrong = []
+    if page.evaluate("document.documentElement.lang") != TAGS[code]:
+        wrong.append(f"lang is {page.evaluate('document.documentElement.lang')!r}")
+    found = page.eval_on_selector_all(".nc-languages a", "all => all.map(a => new URL(a.href).pathname)")
+    if found != [f"/{other}/{rest}" for other in LANGUAGES]:
+        wrong.append(f"language links {found}")
+    return wrong + [f"{link} is not there" for link in found if not (SITE / link[1:]).exists()]
+
+
+def accessible(page, source):
+    """axe's serious and critical findings."""
+    page.evaluate(source)
+    options = "{ resultTypes: ['violations'] }"
+    found = page.evaluate(f"async () => (await axe.run(document, {options})).violations")
+    bad = [v for v in found if v["impact"] in ("serious", "critical")]
+    return [f"axe {v['id']}: {len(v['nodes'])} ×, {v['nodes'][0]['html'][:160]}" for v in bad]
+
+
+def sizes():
+    """What is over its budget."""
+    wrong = []
+    for path in SITE.glob("*/_static/frames/*/*.js"):
+        if path.stat().st_size > PICTURES:
+            wrong.append(f"{path.relative_to(SITE)}: {path.stat().st_size / 1e6:.1f} MB")
+    whole = sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file())
+    print(f"the whole site: {whole / 1e6:.0f} MB")
+    return wrong + ([f"the whole site: {whole / 1e6:.0f} MB"] if whole > WHOLE else [])
+
+
+def unpacked(path):
+    """The pictures of a file, as the player reads them."""
+    data = re.fullmatch(r'normcourseFrames\(".*","(.*)"\)\n', path.read_text(encoding="utf-8"))[1]
+    return json.loads(zlib.decompress(b64decode(data), -15))
+
+
+def pages(names, share):
+    """The pages to visit: those whose path has one of the names in it, or a share of all."""
+    found = sorted(path.relative_to(SITE).as_posix() for code in LANGUAGES for path in (SITE / code).rglob("*.html"))
+    found = [path for path in found if "_static" not in path and (not names or any(name in path for name in names))]
+    return found if share >= 1 else random.Random(0).sample(found, max(3, round(share * len(found))))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tools.site.check", description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", help="parts of the paths of the pages to visit; all by default")
+    parser.add_argument("--share", type=float, default=1.0, help="visit so much of the pages only")
+    parser.add_argument(
+        "--speed", action="store_true", help="fail where steps are slow: for a machine that does nothing else"
+    )
+    options = parser.parse_args()
+    wrong = links.of_site(SITE) + links.of_texts() + sizes()
+    source, steps, presses, weights, count = axe(), [], [], [], 0
+    if source is None:
+        print("no npm, no axe-core: accessibility was not tried")
+    with served(SITE) as address, chromium(1280, 900) as page:
+        visit = Visit(page, address)
+        for path in pages(options.names, options.share):
+            visit.go(path)
+            said = languages(page, path)
+            weights.append((visit.bytes, path))
+            said += accessible(page, source) if source else []
+            for player in page.locator(".nc-player").all():
+                player.scroll_into_view_if_needed()
+                done = player.evaluate(STEP)
+                steps += done["steps"]
+                count += done["keys"]
+                said += [f"{player.get_attribute('data-frames')}: nothing at {key}" for key in done["missing"]]
+                for slider in player.locator("input[type=range]").all()[:1]:
+                    presses += slider.evaluate(PRESS)
+            wrong += [f"{path}: {words}" for words in said + visit.wrong]
+        for code, query in QUERIES.items():
+            visit.go(f"{code}/search.html?q={query}")
+            page.wait_for_timeout(1500)
+            found = page.locator("#search-results li").count()
+            print(f"search {query!r}: {found} pages")
+            wrong += [f"{code}: nothing found for {query!r}"] * (not found) + [
+                f"{code} search: {w}" for w in visit.wrong
+            ]
+    heavy, where = max(weights)
+    print(f"{len(weights)} pages; the heaviest, {where}: {heavy / 1e6:.2f} MB")
+    wrong += [f"{path}: {size / 1e6:.2f} MB" for size, path in weights if size > PAGE]
+    if steps:
+        for name, took in (
+            ("a step, laid out", steps),
+            ("from the input to the end of the frame it is painted in", presses),
+        ):
+            took = sorted(took)
+            print(
+                f"{name}: {len(took)} steps, median {statistics.median(took):.1f} ms, p95 {took[int(0.95 * len(took))]:.1f}"
+            )
+        if options.speed and (statistics.median(steps) > MEDIAN or sorted(steps)[int(0.95 * len(steps))] > SLOWEST):
+            wrong.append("steps are too slow")
+        print(f"{count} positions seen")
+    print("\n".join(wrong) or "nothing wrong")
+    raise SystemExit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
