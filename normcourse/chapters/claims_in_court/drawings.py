@@ -154,8 +154,8 @@ def tolerance(frame, ax):
     canvas.setup(ax, ("损失之差（nat）", "difference of the losses (nats)"), ("", ""), (-0.06, 0.06), (1.6, -0.7))
     ax.grid(axis="y", visible=False)
     boxes(ax, -allowed, -0.7, 2 * allowed, 2.3, facecolors=(GREEN, 0.15), zorder=0.5)
-    for side in (-allowed, allowed):
-        ax.axvline(side, color=ink(), linestyle=DASHES, linewidth=1.2, zorder=1.2)
+    for bound in (-allowed, allowed):
+        ax.axvline(bound, color=ink(), linestyle=DASHES, linewidth=1.2, zorder=1.2)
     groups = frame.groupby("setting", sort=False)
     for row, (_, part) in enumerate(groups):
         low, high, holds = part[["low", "high", "holds"]].iloc[0]
