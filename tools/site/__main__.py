@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def font(target):
 
     from normcourse.data import FONT
 
-    pages = [page for folder in frames.FOLDER.glob("*") for page in frames.known(folder.name)]
+    pages = [page for folder in frames.FOLDER.glob("[0-9]*") for page in frames.known(folder.name)]
     options = subset.Options(flavor="woff", layout_features=["kern"], notdef_outline=True)
     loaded = subset.load_font(FONT, options)
     chosen = subset.Subsetter(options)
@@ -63,10 +64,18 @@ def sphinx(code, shared):
 
 def pictures(code):
     """The pictures of one language to the pages of that language."""
-    for path in frames.FOLDER.glob(f"*/*-{code}.js"):
+    for path in frames.FOLDER.glob(f"[0-9]*/*-{code}.js"):
         target = SITE / code / "_static" / "frames" / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
+
+
+def mark_english():
+    """Side by side, the English half of a heading says that it is English."""
+    for path in (SITE / "both").rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        new = re.sub(r"(<h[1-4]>[^<]*? · )([^<]+)(?=<a class=\"headerlink)", r'\1<span lang="en">\2</span>', text)
+        path.write_text(new, encoding="utf-8")
 
 
 def live():
@@ -104,6 +113,7 @@ def main():
     for code in LANGUAGES:
         pictures(code)
         icons.slim(SITE / code)
+    mark_english()
     live()
     if failed:
         raise SystemExit(f"Sphinx has warnings: {', '.join(failed)}")

@@ -142,6 +142,24 @@ def unpacked(path):
     return json.loads(zlib.decompress(b64decode(data), -15))
 
 
+def from_a_folder():
+    """What is wrong where the site is opened as files."""
+    path = next(
+        (p for p in sorted(SITE.glob("zh/notebooks/*.html")) if "nc-player" in p.read_text(encoding="utf-8")), None
+    )
+    if path is None:
+        return ["no page has an explorer"]
+    with chromium() as page:
+        said = []
+        page.on("console", lambda m: m.type == "error" and said.append(f"from a folder: {m.text}"))
+        page.on("pageerror", lambda error: said.append(f"from a folder: {error}"))
+        page.goto(path.as_uri())
+        player = page.locator(".nc-player").first
+        player.scroll_into_view_if_needed()
+        done = player.evaluate(STEP)
+    return said + [f"from a folder: nothing at {key}" for key in done["missing"]]
+
+
 def pages(names, share):
     """The pages to visit: those whose path has one of the names in it, or a share of all."""
     found = sorted(path.relative_to(SITE).as_posix() for code in LANGUAGES for path in (SITE / code).rglob("*.html"))
@@ -185,6 +203,7 @@ def main():
             wrong += [f"{code}: nothing found for {query!r}"] * (not found) + [
                 f"{code} search: {w}" for w in visit.wrong
             ]
+    wrong += from_a_folder()
     heavy, where = max(weights)
     print(f"{len(weights)} pages; the heaviest, {where}: {heavy / 1e6:.2f} MB")
     wrong += [f"{path}: {size / 1e6:.2f} MB" for size, path in weights if size > PAGE]

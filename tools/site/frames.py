@@ -31,7 +31,7 @@ from .grid import grid
 
 FOLDER = WORK / "frames"
 PICTURES, PICTURES_FULL = 60, 400  # of one explorer at most
-PREPARING, DRAWING = 12, 20  # seconds of processor time that one explorer may take, but for FULL=1
+PREPARING, DRAWING = 12, 16  # seconds of processor time that one explorer may take, but for FULL=1
 DARK = dict(zip(canvas.TONES["light"].values(), canvas.TONES["dark"].values()))
 BYTES = 2e6  # of a file of pictures, were no line in two of them
 SOURCES = ("explorers.py", "grid.py", "frames.py")
@@ -245,8 +245,9 @@ def chapter(name, source, full=False, most=PICTURES):
     known = folder / "explorers.json"
     if known.exists() and json.loads(known.read_text(encoding="utf-8"))["digest"] == state:
         return f"{name}: as before"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    new = folder.with_name(f".{name}")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
     torch.set_num_threads(1)
     pages = []
     with warnings.catch_warnings():
@@ -260,10 +261,12 @@ def chapter(name, source, full=False, most=PICTURES):
                 pages.append({"name": f"{name}-{number}", "still": f"{type(error).__name__}: {error}"})
                 continue
             for code, text in files.items():
-                (folder / f"{number}-{code}.js").write_text(text, encoding="utf-8")
+                (new / f"{number}-{code}.js").write_text(text, encoding="utf-8")
             pages.append(page)
     text = json.dumps({"digest": state, "explorers": pages}, ensure_ascii=False)
-    known.write_text(text, encoding="utf-8")
+    (new / known.name).write_text(text, encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
     still = [page["name"] for page in pages if "still" in page]
     drawn = sum(page.get("pictures", 0) for page in pages)
     said = f"{name}: {len(pages)} explorers, {drawn} positions, {time.process_time() - begun:.0f} s"

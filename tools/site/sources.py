@@ -196,7 +196,9 @@ def _reference(code, folder):
         text = [f"# {name}", "", "```{eval-rst}", f".. automodule:: {name}"]
         if members:
             text.append(f"   :members: {', '.join(members)}")
-        _page(folder / f"{module.name}.md", "\n".join([*text, "```"]))
+        _page(
+            folder / f"{module.name}.md", "\n".join([*text[:2], '<div lang="en">', "", *text[2:], "```", "", "</div>"])
+        )
         found.append(module.name)
     head = pick(code, "参考", "Reference")
     tree = "\n".join(["```{toctree}", ":maxdepth: 1", "", *found, "```"])
