@@ -21,7 +21,7 @@ def main(arguments=None):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from .sandbox import NoSandbox, Sandbox  # the sandbox starts while torch is still being imported here
 
-    private = [options.submissions, options.tests, options.out, *filter(None, [options.to_nbgrader])]
+    private = [options.submissions, options.tests, options.out, *options.fill, *filter(None, [options.to_nbgrader])]
     if wrong := wrong_with(options):
         print(*wrong, sep="\n", file=sys.stderr)
         return 2
@@ -93,17 +93,18 @@ def wrong_with_gradebook(path, out):
 def grade(options, out, sandbox):
     import torch
 
-    from . import gradebook, report
+    from . import gradebook, lms, report
     from .collect import collect
     from .run import Run, accept
 
     torch.set_num_threads(1)
+    sheets, columns = [lms.read_sheet(path) for path in options.fill], dict(options.column)
     run = Run(out, options.tests, options.seed, options.unsafe_no_sandbox)
     submissions = collect(options.submissions, run.exam.exercises, out)
     with Progress(len(submissions)) as progress:
         results = run.grade(submissions, sandbox, options.jobs, progress)
     accept(results, options.accept)
-    report.write_all(results, run.exam, out, options.unsafe_no_sandbox)
+    report.write_all(results, run.exam, out, options.unsafe_no_sandbox, sheets, columns)
     if options.to_nbgrader:
         written = gradebook.write_gradebook(results, run.exam, options.to_nbgrader)
         print(f"{options.to_nbgrader}: {written}")
@@ -135,6 +136,10 @@ def parser():
         default=[],
         help="待定的分给这份提交 · give this submission its open points (its path, as in grades.csv)",
     )
+    words = "填好系统导出的评分工作表或成绩册 · fill in this worksheet or gradebook that the system exported"
+    add("--fill", metavar="FILE", action="append", default=[], help=words)
+    words = "练习在系统里的名称 · what the assignment is called there"
+    add("--column", metavar="EXERCISE=TITLE", action="append", type=titled, default=[], help=words)
     add("--to-nbgrader", metavar="GRADEBOOK.DB", help="把分数写进 nbgrader · write the scores into its gradebook, too")
     add(
         "--unsafe-no-sandbox", action="store_true", help="不用沙箱，只评自己写的 · without a sandbox: for your own only"
@@ -146,6 +151,13 @@ def at_least_one(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text}：要一个至少为 1 的整数 · {text}: expected a whole number, at least 1")
     return int(text)
+
+
+def titled(text):
+    exercise, equals, title = text.partition("=")
+    if not (equals and exercise and title):
+        raise argparse.ArgumentTypeError(f"{text}：要 练习=名称 · {text}: expected EXERCISE=TITLE")
+    return exercise, title
 
 
 class Progress:

@@ -9,7 +9,6 @@ import hashlib
 import io
 import itertools
 import os
-import re
 import stat
 import struct
 import threading
@@ -18,6 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from .layouts import Layout
 from .notebook import LARGEST, Refused, too_large
 
 LARGEST_ZIP_INSIDE = 64 << 20  # bytes of a zip within a zip
@@ -38,19 +38,15 @@ IGNORED = {
 }
 ARCHIVES = {".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz"}
 
-# "Zhang San_1234567_assignsubmission_file_/x.ipynb", without folders "Zhang San_1234567_assignsubmission_file_x.ipynb"
-MOODLE = re.compile(r"(?P<learner>[^/]+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?")
-# "zhangsan_LATE_1234_56789_x.ipynb": the user's number, then the submission's
-CANVAS = re.compile(r"(?P<learner>[^/_]+)_(?:LATE_)?(?P<id>\d+)_\d+_.+")
-
 
 @dataclass(frozen=True)
 class Submission:
     """One file that was handed in.
 
     path: where it lies, below the folder that is graded, with `!` after a zip's name. read: gives its bytes, or raises
-    Refused. learner: as the layout names them. id: their number in Moodle ("participant") or Canvas ("user"), if the
-    layout says. system: "moodle", "canvas" or "".
+    Refused. learner: as the layout names them. id: their number in Moodle ("participant") or Canvas ("user") or their
+    user name in Blackboard, if the layout says. system: "moodle", "canvas", "blackboard" or "". when: it, or the zip it
+    is in, came here, in seconds since 1970.
     """
 
     path: str
@@ -58,6 +54,7 @@ class Submission:
     learner: str
     id: str = ""
     system: str = ""
+    when: int = 0
 
     def digest(self, salt=b""):
         """A name for this very file at this very place, and its content; for what cannot be read, the reason."""
@@ -87,14 +84,22 @@ def collect(folder, assignments=(), out=None):
     files = list(_walk(folder, top, out)) if folder.is_dir() else list(_file(folder, top, MEMBERS))
     notebooks = [path for path, _ in files if path.lower().endswith(".ipynb")]
     layout = Layout([path for path, _ in files], assignments)
-    submissions, times = [], Counter()
+    submissions, times, came = [], Counter(), functools.cache(lambda name: _came(top / name))
     for path, read in sorted(files, key=lambda file: file[0]):
         if path not in notebooks and layout.lies_beside(path, notebooks):
             continue  # a picture or a data file that came with a notebook
         whose = layout.whose(path)
         times[path] += 1  # a zip may hold several files of one name
-        submissions.append(Submission(path if times[path] == 1 else f"{path} #{times[path]}", read, *whose))
+        name = path if times[path] == 1 else f"{path} #{times[path]}"
+        submissions.append(Submission(name, read, *whose, came(path.partition("!/")[0])))
     return submissions
+
+
+def _came(path):
+    try:
+        return int(path.lstat().st_ctime)
+    except OSError:  # its name is no text
+        return 0
 
 
 def _ignored(name):
@@ -268,61 +273,3 @@ def _not_a_notebook(suffix):
     if suffix.lower() in ARCHIVES:
         return f"{suffix} 压缩包读不了；请用 zip。", f"A {suffix} archive cannot be read; use zip."
     return f"{suffix or '这'} 不是 notebook（.ipynb）。", f"{suffix or 'This'} is not a notebook (.ipynb)."
-
-
-def _parts(path):
-    return [part for part in re.split(r"!?/", path) if part]
-
-
-class Layout:
-    """Who handed in what, from where it lies. Only the outermost name is believed, the one that Moodle, Canvas or the
-    instructor gave: what is in a zip or a folder somebody handed in is named by that learner.
-
-    Args: paths: of all files. assignments: names of exercises.
-    """
-
-    def __init__(self, paths, assignments):
-        self.assignments = assignments
-        split = [_parts(path) for path in paths]
-        self.wrapper = self._common(split)
-
-    def whose(self, path):
-        """(learner, id, system)."""
-        parts = _parts(path)
-        for part in parts[: self.wrapper + 1]:
-            if found := MOODLE.match(part):
-                return found["learner"].strip(), found["id"], "moodle"
-        if found := CANVAS.fullmatch(self._outermost(parts)):
-            return found["learner"], found["id"], "canvas"
-        folders = [part for part in parts[self.wrapper : -1] if not self._is_assignment(part)]
-        if folders:
-            return folders[0].removesuffix(".zip"), "", ""
-        stem = PurePosixPath(parts[-1]).stem
-        for assignment in self.assignments:  # "03_layer_normalisation_张三.ipynb"
-            stem = re.sub(rf"[-_ ]*{re.escape(assignment)}[-_ ]*", "", stem) or stem
-        return stem, "", ""
-
-    def lies_beside(self, path, notebooks):
-        """Whether a file came with a notebook: in the same learner's folder, or under the same Canvas number."""
-        if len(_parts(path)) == self.wrapper + 1 and CANVAS.fullmatch(self._outermost(_parts(path))):
-            return any(self.whose(notebook) == self.whose(path) for notebook in notebooks)
-        folder = str(PurePosixPath(path).parent)
-        own = len(_parts(folder)) > self.wrapper and not folder.endswith("!")
-        return own and folder != "." and any(notebook.startswith(f"{folder}/") for notebook in notebooks)
-
-    def _outermost(self, parts):
-        return parts[min(self.wrapper, len(parts) - 1)]
-
-    def _common(self, split):
-        """How many leading folders all paths have in common, such as that of the course; a learner's own is not
-        counted."""
-        if len(split) < 2:
-            return max(len(split[0]) - 1, 0) if split and any(map(MOODLE.match, split[0])) else 0
-        columns = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*(parts[:-1] for parts in split)))
-        common = len(list(columns))
-        if all(len(parts) == common + 1 and self._is_assignment(parts[-1]) for parts in split):
-            return max(common - 1, 0)
-        return common
-
-    def _is_assignment(self, name):
-        return any(PurePosixPath(name).stem == assignment for assignment in self.assignments)

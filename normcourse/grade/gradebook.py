@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-from .tables import best
+from .scores import best
 
 
 def write_gradebook(results, exam, database):

@@ -6,6 +6,7 @@ that come back with the right ones, which exist only here.
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class Exam:
     """
 
     def __init__(self, folder, seed):
-        self.exercises, self.seed = load_each(folder), seed
+        self.exercises, self.seed, self.folder = load_each(folder), seed, Path(folder)
         self.visible = check.tasks()
         self.trials = {
             name: self._trials(task, self._generator(name))
@@ -138,6 +139,7 @@ def grade(submission, content, exam, sandbox):
         "tasks": results,
         "essays": {name: {"of": points, "characters": _written(cells, name)} for name, points in essays.items()},
         "notes": notes,
+        "code": {name: code for name in tasks if (code := _code(cells, name))},
         "language": language(cells),
     }
     return result, disturbed and result["points"] < result["of"]
@@ -242,6 +244,20 @@ def _exercise(cells, path, exam):
         "这里没有本课程的练习：没有一个单元格以 # EXERCISE: 开头。",
         "None of this course's exercises: no cell begins with # EXERCISE:.",
     )
+
+
+SHOWN = 6000  # characters of an answer that a report shows
+
+
+def _code(cells, name):
+    """The cells with an answer, as text with their numbers: those marked for it, else those that define its name. The
+    code is not parsed here."""
+    code = [cell for cell in cells if cell.kind == "code"]
+    own = [cell for cell in code if cell.name == name]
+    if not own:
+        begins = re.compile(rf"^(?:def|class)[ \t]+{name}\b|^{name}[ \t]*=", re.M)
+        own = [cell for cell in code if begins.search(cell.source)][-1:]
+    return [[cell.number, cell.source[:SHOWN]] for cell in own[-3:]]
 
 
 def _written(cells, name):

@@ -9,8 +9,15 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from . import lms
+from .alike import TITLE, alike_page, all_alike
+from .page import both, code, learner, name, page
 from .run import write
-from .tables import best, is_counted, shown, tables, worth
+from .scores import best, is_counted, shown, worth
+from .tables import tables
+from .text import isolated
+from .titles import titles_of
+from .totals import totals
 
 # Why a hidden case failed, as it stands in a result -> in words.
 WORDS = {
@@ -72,51 +79,20 @@ ALONE = (
 KEPT = "its imports, definitions and assignments were run", "their imports, definitions and assignments were run"
 
 
-def write_all(results, exam, out, unsafe=False):
-    """Write everything into a folder. results: as `Run.grade` returns them."""
-    files = tables(results, exam, out)
+def write_all(results, exam, out, unsafe=False, sheets=(), columns=None):
+    """Write everything into a folder. results: as `Run.grade` returns them. sheets, columns: as `lms.imports` takes
+    them."""
+    imported, notes = lms.imports(results, exam, sheets, columns)
+    files = tables(results, exam, out, imported)
+    titles, counting = titles_of(exam), best(results)
     pages = Path(out, "reports")
     pages.mkdir(exist_ok=True)
     for result in results:
-        write(pages / result["report"], learner_page(result))
-    write(Path(out, "index.html"), summary(results, exam, files, unsafe))
-
-
-STYLE = """
-body { font: 16px/1.5 system-ui, "Noto Sans CJK SC", "Microsoft YaHei", sans-serif; max-width: 60em; margin: 2em auto;
-  padding: 0 1em; color: #1a1a1a; background: #fff; overflow-wrap: break-word }
-table { border-collapse: collapse; width: 100%; margin: 1em 0 } td, th { text-align: left; vertical-align: top;
-  padding: .4em .8em; border-bottom: 1px solid #ccc } th, .number { white-space: nowrap }
-td.number { text-align: right }
-.right { color: #00664b } .wrong { color: #b04a00 } .note { color: #555 } .warning { background: #b00; color: #fff;
-  padding: 1em; font-weight: bold } .wide { overflow-x: auto } .long { overflow-wrap: anywhere; min-width: 7em }
-svg { display: block; width: 960px }
-ul { margin: 0; padding-left: 1.2em }
-svg text { font: 13px system-ui, "Noto Sans CJK SC", "Microsoft YaHei", sans-serif; fill: #1a1a1a }
-#zh:checked ~ main [lang=en], #en:checked ~ main [lang=zh] { display: none }
-"""
-
-
-def page(title, body, language):
-    chosen = {code: " checked" if code == language else "" for code in ("zh", "en")}
-    return (
-        f'<!DOCTYPE html>\n<html><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>\n'
-        f'<input type="radio" name="language" id="zh"{chosen["zh"]}><label for="zh" lang="zh">中文</label>\n'
-        f'<input type="radio" name="language" id="en"{chosen["en"]}><label for="en" lang="en">English</label>\n'
-        f"<main>\n{body}\n</main></body></html>\n"
-    )
-
-
-def both(words, tag="span"):
-    """Text in both languages, of which the page shows one. It may quote a learner's code, so it is escaped."""
-    zh, en = (html.escape(text).replace("\n", "<br>") for text in words)
-    return f'<{tag} lang="zh">{zh}</{tag}><{tag} lang="en">{en}</{tag}>'
-
-
-def _name(text):
-    """The name of a task or an exercise, which may break after its underscores."""
-    return html.escape(text).replace("_", "_<wbr>")
+        write(pages / result["report"], learner_page(result, titles))
+    similar = all_alike([result for result in results if is_counted(result, counting)], exam)
+    if similar:
+        write(Path(out, "alike.html"), alike_page(similar, titles, _language(results)))
+    write(Path(out, "index.html"), summary(results, exam, files, unsafe, notes, titles, similar))
 
 
 def in_words(task):
@@ -132,9 +108,9 @@ def _reason(where):
     return WORDS.get(where, (f"运行时出错（{kind}）。", f"It raises {kind}."))
 
 
-def learner_page(result):
-    name, exercise = html.escape(result["learner"]), _name(result.get("exercise", ""))
-    body = [f"<h1>{exercise or html.escape(result['submission'])}</h1><p>{name}</p>"]
+def learner_page(result, titles=None):
+    titles, exercise = titles or {}, name(result.get("exercise", ""))
+    body = [f"<h1>{exercise or isolated(result['submission'])}</h1><p>{learner(result)}</p>"]
     if result["status"] == "failed":
         body.append(f'<p class="wrong">{both(("没有评分：", "Not graded: "))}{both(result["reason"])}</p>')
         return page(result["submission"], "\n".join(body), "en" if result["learner"].isascii() else "zh")
@@ -146,23 +122,36 @@ def learner_page(result):
         listed = in_words(task)
         if [*task["failed"]] == ["error NameError"]:
             listed, below = [*listed, *notes], []
-        words = "".join(f"<li>{both(words)}</li>" for words in listed)
+        said = "".join(f"<li>{both(words)}</li>" for words in listed)
         cases = f'<p class="note">{both(_cases(task))}</p>' if task["cases"] and not right else ""
         body.append(
             f'<tr><td class="{"right" if right else "wrong"}">{"✓" if right else "✗"}</td>'
-            f"<td>{_name(task_name)}</td>"
+            f"<td>{_titled(titles, task_name)}</td>"
             f'<td class="number">{shown(task["points"])} / {shown(task["of"])}</td>'
-            f"<td>{f'<ul>{words}</ul>' if words else ''}{cases}</td></tr>"
+            f"<td>{_beside(f'<ul>{said}</ul>{cases}' if said else cases, result, task_name)}</td></tr>"
         )
     for essay, part in result["essays"].items():
         words = ("由老师批改。", "Marked by your teacher.") if part["characters"] else NO_ESSAY
-        body.append(
-            f'<tr><td></td><td>{_name(essay)}</td><td class="number">– / {part["of"]}</td><td>{both(words)}</td></tr>'
-        )
+        body.append(f'<tr><td></td><td>{_titled(titles, essay)}</td><td class="number">– / {part["of"]}</td>')
+        body.append(f"<td>{both(words)}</td></tr>")
     body.append("</table>")
     body += [both(words, "p") for words in [*below, *([ALONE] if result.get("alone") else [])]]
     preferred = result["language"] or ("en" if result["learner"].isascii() else "zh")
     return page(f"{result['learner']} · {result['exercise']}", "\n".join(body), preferred)
+
+
+def _titled(titles, task):
+    """What an exercise calls a task, and the name in its code."""
+    return f"{both(titles[task])}<br>{name(task)}" if task in titles else name(task)
+
+
+def _beside(said, result, task):
+    """What was said of an answer, and beside it the answer; folded up where there is nothing to say."""
+    answer = code(result.get("code", {}).get(task, ()))
+    if not (answer and said):
+        words = both(("答案", "answer"))
+        return said or (answer and f"<details><summary>{words}</summary>{answer}</details>")
+    return f'<div class="beside"><div>{said}</div><div>{answer}</div></div>'
 
 
 def cell_notes(result):
@@ -188,9 +177,11 @@ def _cases(task):
     return zh, en
 
 
-def summary(results, exam, files, unsafe=False):
+def summary(results, exam, files, unsafe=False, notes=(), titles=None, similar=()):
     """The instructor's page: how many points in each task, the commonest mistakes, what to look at by hand, and what
-    was not graded. files: names of those that it links to."""
+    was not graded. files: names of those that it links to. notes: on importing them. titles: of tasks. similar: as
+    `all_alike` returns it."""
+    titles = titles or {}
     graded, counting = [result for result in results if result["status"] == "graded"], best(results)
     body = [f"<h1>{both(('评分总览', 'Summary of the grades'))}</h1>"]
     if unsafe:
@@ -200,11 +191,18 @@ def summary(results, exam, files, unsafe=False):
     links = " · ".join(f'<a href="{name}">{name}</a>' for name in files)
     body.append(f"<p>{both(words)} seed {exam.seed} · {links}</p>")
     body.append(f'<p class="note">{both(BEST)}</p>')
+    if notes:
+        words = "导入前要知道的", "Before you import"
+        body.append(f"<h2>{both(words)}</h2><ul>{''.join(f'<li>{both(note)}</li>' for note in notes)}</ul>")
+    if similar:
+        words = f"有 {len(similar)} 组值得并排看看：", f"{len(similar)} groups worth a look side by side: "
+        body.append(f'<h2>{both(TITLE)}</h2><p>{both(words)}<a href="alike.html">alike.html</a></p>')
     for exercise, (tasks, _) in exam.exercises.items():
         own = [result for result in graded if result["exercise"] == exercise and is_counted(result, counting)]
         if own:
             body.append(f"<h2>{html.escape(exercise)}</h2><p>{both(_mean(own, *worth(exam, exercise)))}</p>")
-            body += [_task_picture(name, [result["tasks"][name] for result in own]) for name in tasks]
+            body += totals([result["points"] / result["of"] for result in own])
+            body += [_task_picture(task, [r["tasks"][task] for r in own], titles.get(task)) for task in tasks]
     if ruled := [result for result in graded if any(map(_by_rules, result["tasks"].values()))]:
         body.append(f"<h2>{both(('违规扣分，请亲自看看', 'Points lost to the rules: have a look yourself'))}</h2>")
         body += _table((LEARNER, SUBMISSION, ("题", "tasks"), REASON), map(_ruled, ruled))
@@ -221,9 +219,13 @@ def summary(results, exam, files, unsafe=False):
     for result in results:
         of = f"{shown(result['points'])} / {shown(result['of'])}" if "of" in result else "–"
         mark = "✓" if is_counted(result, counting) else ""
-        lines.append([*_whose(result), _name(result.get("exercise", "")), f'<span class="number">{of}</span>', mark])
+        lines.append([*_whose(result), name(result.get("exercise", "")), f'<span class="number">{of}</span>', mark])
     body += _table(heads, lines)
-    return page("NormCourse", "\n".join(body), "zh" if any(not r["learner"].isascii() for r in results) else "en")
+    return page("NormCourse", "\n".join(body), _language(results))
+
+
+def _language(results):
+    return "zh" if any(not result["learner"].isascii() for result in results) else "en"
 
 
 LEARNER, SUBMISSION, REASON = ("学生", "learner"), ("提交", "submission"), ("原因", "reason")
@@ -244,8 +246,7 @@ def _table(heads, lines):
 
 def _whose(result):
     """The learner, and a link to the page about what they handed in."""
-    link = f'<a href="reports/{result["report"]}">{html.escape(result["submission"])}</a>'
-    return html.escape(result["learner"]), link
+    return learner(result), f'<a href="reports/{result["report"]}">{isolated(result["submission"])}</a>'
 
 
 def _mean(results, of, essays):
@@ -264,9 +265,9 @@ def _by_rules(task):
 
 def _ruled(result):
     """Whose it is, the tasks that lost points to the rules, and each reason once."""
-    tasks = {name: task for name, task in result["tasks"].items() if _by_rules(task)}
+    tasks = {key: task for key, task in result["tasks"].items() if _by_rules(task)}
     reasons = dict.fromkeys(tuple(in_words(task)[0]) for task in tasks.values())
-    return *_whose(result), _name(", ".join(tasks)), "".join(both(words, "div") for words in reasons)
+    return *_whose(result), name(", ".join(tasks)), "".join(both(words, "div") for words in reasons)
 
 
 HOW_TO_ACCEPT = (
@@ -279,8 +280,8 @@ HOW_TO_ACCEPT = (
 
 def _waiting(result):
     """Whose it is, the tasks that are open with their points, and what was not understood."""
-    tasks = {name: task for name, task in result["tasks"].items() if "open" in task}
-    names = ", ".join(f"{_name(name)} ({shown(task['open'])})" for name, task in tasks.items())
+    tasks = {key: task for key, task in result["tasks"].items() if "open" in task}
+    names = ", ".join(f"{name(key)} ({shown(task['open'])})" for key, task in tasks.items())
     reasons = dict.fromkeys(tuple(task["reason"]) for task in tasks.values())
     return *_whose(result), names, "".join(both(words, "div") for words in reasons)
 
@@ -294,12 +295,13 @@ def _bin(task):
     return 0 if share == 0 else 5 if share == 1 else 1 + min(int(4 * share), 3)
 
 
-def _task_picture(name, tasks):
+def _task_picture(key, tasks, title=None):
     """One task: a histogram of its points, and bars for the commonest mistakes. Its heading says what it shows."""
     counts = Counter(_bin(task) for task in tasks)
     mistakes = Counter(_mistake(task) for task in tasks if task["failed"])
     commonest = sorted(mistakes.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
-    full = f"{name}：{len(tasks)} 份中 {counts[5]} 份满分", f"{name}: {counts[5]} of {len(tasks)} earn everything"
+    zh, en = (f"{words} · {key}" for words in title) if title else (key, key)
+    full = f"{zh}：{len(tasks)} 份中 {counts[5]} 份满分", f"{en}: {counts[5]} of {len(tasks)} earn everything"
     height = max(150, 70 + 34 * len(commonest))
     parts = [f'<svg viewBox="0 0 960 {height}" role="img" aria-label="{html.escape(full[1])}">']
     tallest = max(counts.values())

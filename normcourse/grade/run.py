@@ -71,7 +71,7 @@ class Run:
         file = self.results / f"{digest}.json"
         whose = {"learner": submission.learner, "id": submission.id, "system": submission.system}
         if file.exists():  # whose it is may be clearer now: it depends on what lies beside it
-            return json.loads(file.read_text(encoding="utf-8")) | whose
+            return json.loads(file.read_text(encoding="utf-8")) | whose | {"when": submission.when}
         result = {"submission": submission.path, **whose, "status": "graded", "report": f"{digest[:16]}.html"}
         try:
             if reason:
@@ -91,7 +91,7 @@ class Run:
             zh, en = f"评分程序出错：{words}", f"The judge failed on it: {words}"
             result |= {"status": "failed", "reason": [zh, en], "points": 0.0, "tasks": {}, "essays": {}}
         write(file, json.dumps(result, ensure_ascii=False, indent=1))
-        return json.loads(json.dumps(result))
+        return json.loads(json.dumps(result)) | {"when": submission.when}
 
 
 def accept(results, paths):
