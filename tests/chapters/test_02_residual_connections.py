@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from normcourse import data
 from normcourse.chapters.residual_connections import evidence
 from normcourse.measure import jacobian_spectrum
 from normcourse.models import deep_mlp
@@ -31,3 +32,14 @@ def test_with_4_layers_the_learned_weight_costs_at_one_rate_and_pays_at_the_best
     for setting, sign in (("4", -1), ("4_at_0.01", 1), ("12_at_0.01", -1)):
         values = runs[runs["setting"] == setting]["value"]
         assert len(values) == 5 and values.mean() * sign > 2.78 * values.sem(), setting
+
+
+def test_the_depth_from_which_a_learned_weight_helps_is_the_one_that_the_text_names():
+    """Chapter 02 says between which depths the sign flips, at each rate."""
+    runs = data.recorded("first_steps").pivot_table(
+        index=["learning_rate", "depth"], columns="placement", values="loss", aggfunc="mean"
+    )
+    helps = (runs["rezero"] < runs["residual"]).unstack()
+    for rate, last, first in ((0.01, 4, 6), (0.003, 12, 20)):
+        depths = helps.columns.to_series()
+        assert depths[~helps.loc[rate]].max() == last and depths[helps.loc[rate]].min() == first
