@@ -103,8 +103,8 @@ def cost(frame, axes):
 
 
 def training(frame, axes):
-    """Recorded: on the left the loss after 20 steps over the rate, on the right the loss on the way at the best rate; the
-    band spans the seeds. Two starts in colour, the others thin and grey.
+    """Recorded: on the left the loss after 20 steps over the rate, on the right 40 steps at the best rate; the band is
+    that of the seeds. Two starts in colour, the others thin and grey.
 
     Columns: start, learning_rate, seed, loss, to_5 …; depth; first, second (the two shown), shown (bool).
     """
@@ -129,5 +129,7 @@ def training(frame, axes):
             band(above, start, rate, low, high, color=colour)
             band(below, start, ends, chosen[steps].min(), chosen[steps].max(), color=colour)
     said = [f"{best[start]:.2f}" for start in (frame["first"].iloc[0], frame["second"].iloc[0])]
-    finding(above, f"{depth} 层，20 步后：{said[0]} 对 {said[1]}", f"{depth} layers, 20 steps: {said[0]} against {said[1]}")
+    finding(
+        above, f"{depth} 层，20 步后：{said[0]} 对 {said[1]}", f"{depth} layers, 20 steps: {said[0]} against {said[1]}"
+    )
     finding(below, "各用最好的学习率（预先跑好）", "Each at its best rate (precomputed)")

@@ -20,9 +20,10 @@ NIGHT, WALL, LIGHT, GLARE = "#0d1430", "#3a4256", "#ffd75e", "#ff6a3d"
 DARK, BLINDING = -6, 6  # powers of ten: no window is lit, and as bright as can be drawn
 
 
-def towers(back=1000, depth=1000):
-    """The gradient at every layer of six stacks of width 16 before training, in fp64; 1 is sent back from the top."""
-    return pd.concat([_tower(start, depth) for start in SHOWN]).assign(back=min(back, depth))
+def towers(storeys=50, depth=1000):
+    """The gradient at every layer of six stacks of width 16 before training, in fp64; 1 is sent back from the top, and
+    is on its way down `storeys` of 50."""
+    return pd.concat([_tower(start, depth) for start in SHOWN]).assign(back=storeys * depth // STOREYS)
 
 
 @functools.lru_cache(maxsize=32)
