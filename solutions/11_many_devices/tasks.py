@@ -105,7 +105,7 @@ def hidden_split_layer_norm(g):
     yield _split("", "one rank", g, 2 * d)
     yield _split("", "one feature each", g, 1, 1, 1)
     yield _split("", "three dimensions", g, d, 3, rows=(2, 2))
-    yield _split("", "large mean", g, 6, 6 + d, mean=-2000.0, rounding=3e-3)
+    yield _split("", "large mean", g, 6 + d, 6 + d, mean=-2000.0, rounding=3e-3)
     yield _split("", "fp16", g, 9, d, mean=-200.0, std=90.0, dtype=half)
 
 
