@@ -123,12 +123,12 @@ def test_the_evidence_is_what_real_processes_find(ranks):
 
 
 def test_the_signature_ends_with_layer_norm_and_begins_with_group_norm():
-    frames = [signature.exchange(round, skew=2.0, seed=1) for round in range(signature.STEPS + 1)]
+    frames = [signature.exchange(moment, skew=2.0, seed=1) for moment in range(0, signature.STEPS + 1, 6)]
     x = torch.tensor(frames[0]["value"].to_numpy())[None]
     assert torch.allclose(torch.tensor(frames[-1]["output"].to_numpy()), F.layer_norm(x, (16,))[0], atol=1e-10)
     assert torch.allclose(torch.tensor(frames[0]["output"].to_numpy()), F.group_norm(x, 4)[0], atol=1e-10)
-    assert frames[-1]["bytes"].iloc[0] == 24 and frames[-1]["error"].iloc[0] < 1e-10 < frames[2]["error"].iloc[0]
-    assert (frames[4]["count"] == 16).all() and (frames[2]["count"] == 8).all()
+    assert frames[-1]["bytes"].iloc[0] == 24 and frames[-1]["error"].iloc[0] < 1e-10 < frames[1]["error"].iloc[0]
+    assert (frames[2]["count"] == 16).all() and (frames[1]["count"] == 8).all()
 
 
 # endings

@@ -117,8 +117,8 @@ def generated(function, *inputs):
     body = re.sub(r"static_cast<\w+>\(([^()]*)\)", r"\1", body).replace("int64_t ", "")
     body = re.sub(r"\b(\d+)L\b", r"\1", body)
     lines = [line for line in body.splitlines() if re.search(r"\bfor\(|tmp|ptr\d+\[", line)]
-    depths = [(len(line) - len(line.lstrip())) // 8 for line in lines]
-    return "\n".join("  " * (depth - min(depths)) + line.strip() for depth, line in zip(depths, lines))
+    depths = [(len(line) - len(line.lstrip())) // 4 for line in lines]
+    return "\n".join(" " * (depth - min(depths)) + line.strip() for depth, line in zip(depths, lines))
 
 
 def passes(source):
