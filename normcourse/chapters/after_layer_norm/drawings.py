@@ -1,9 +1,7 @@
 """The drawings of chapter 12: the probes of every wiring, what DyT passes on, the recorded trainings, the logits."""
 
 from ...canvas import (
-    BLUE,
     GREY,
-    ORANGE,
     STYLES,
     band,
     curve,
@@ -110,7 +108,7 @@ def trained(frame, ax):
     Columns: kind, learning_rate, seed, value, date.
     """
     rate, loss = ("学习率", "learning rate"), ("验证损失（nat）", "held-out loss (nats)")
-    setup(ax, rate, loss, (8e-4, 4e-2), window(frame["value"], (2.2, 3.0), (2.2, 3.6)), "linear", "log")
+    setup(ax, rate, loss, (8e-4, 4e-2), window(frame["value"], (2.4, 3.0), (2.4, 3.3), (2.2, 4.6)), "linear", "log")
     best = {}
     for kind, rows in frame.groupby("kind", sort=False):
         names, look = _kind(kind)
@@ -130,7 +128,7 @@ def trained(frame, ax):
     gap = value - reference
     finding(
         ax,
-        f"各取最好的学习率：{zh}比前置归一化{'高' if gap > 0 else '低'} {abs(gap):.3f} nat",
+        f"各取最好的学习率：{zh}{' ' * zh.isascii()}比前置归一化{'高' if gap > 0 else '低'} {abs(gap):.3f} nat",
         f"Each at its best rate, {en} is {abs(gap):.3f} nats {'above' if gap > 0 else 'below'} Pre-Norm",
     )
 
@@ -145,14 +143,11 @@ def logits(frame, ax):
           decades(frame["logit"], 1, (-1, 6)), "log", "log")  # fmt: skip
     level(ax, "bound", bound, "√d")
     ends = {}
-    for kind, colour, marker, words in (
-        ("pre_norm", BLUE, "v", ("没有 QK 归一化", "without QK-norm")),
-        ("qk_norm", ORANGE, "P", ("QK 归一化", "QK-norm")),
-    ):
+    for kind, words in (("pre_norm", ("没有 QK 归一化", "without QK-norm")), ("qk_norm", KINDS["qk_norm"])):
         by_rate = frame[frame["kind"] == kind].groupby("learning_rate")["logit"]
-        at = by_rate.mean().index
-        band(ax, kind, at, by_rate.min(), by_rate.max(), color=colour)
-        curve(ax, kind, at, by_rate.mean(), text(*words), color=colour, marker=marker, markevery=1)
+        at, look = by_rate.mean().index, _kind(kind)[1]
+        band(ax, kind, at, by_rate.min(), by_rate.max(), color=look["color"])
+        curve(ax, kind, at, by_rate.mean(), text(*words), **look, markevery=1)
         ends[kind] = number(by_rate.mean().iloc[-1])
     finding(
         ax,

@@ -142,9 +142,22 @@ def growth_by_doubling(depth=50, seeds=5):
     return pd.DataFrame(rows, columns=["setting", "seed", "value"])
 
 
-def qk_norm_by_rate():
-    """Held-out loss with QK-norm minus that without, both Pre-Norm, seed by seed, at each learning rate; recorded."""
-    losses = [of_kind(recorded(), kind).set_index(["learning_rate", "seed"])["held_out_loss"]
-              for kind in ("qk_norm", "pre_norm")]  # fmt: skip
-    frame = (losses[0] - losses[1]).rename("value").reset_index()
+def minus_pre_norm_by_rate(kind):
+    """Held-out loss of a kind minus that of Pre-Norm, seed by seed, at each learning rate; recorded."""
+    one, other = (
+        of_kind(recorded(), k).set_index(["learning_rate", "seed"])["held_out_loss"] for k in (kind, "pre_norm")
+    )
+    frame = (one - other).rename("value").reset_index()
     return frame.assign(setting=[f"rate_{rate:g}".replace(".", "_") for rate in frame["learning_rate"]])
+
+
+def qk_norm_by_rate():
+    """See `minus_pre_norm_by_rate`."""
+    return minus_pre_norm_by_rate("qk_norm")
+
+
+def keel_minus_pre_norm():
+    """At each learning rate, see `minus_pre_norm_by_rate`, and each at its best one."""
+    runs = recorded()
+    best = loss_difference("best", of_kind(runs, "keel"), of_kind(runs, "pre_norm"), "held_out_loss")
+    return pd.concat([best, minus_pre_norm_by_rate("keel").assign(edge=False)])
