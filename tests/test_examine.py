@@ -13,6 +13,7 @@ from torch import nn
 
 from normcourse import measure, theory
 from normcourse.examine import NOT_OURS, examine, repeated_blocks
+from normcourse.examine.__main__ import main
 from normcourse.examine.trace import Trace
 from normcourse.models import Transformer, deep_mlp
 from normcourse.residual import PLACEMENTS, Plain, PostNorm
@@ -500,7 +501,7 @@ def test_the_report_is_text_in_both_languages():
     assert not math.isnan(seen.findings["number"].iloc[0])
 
 
-def test_a_script_is_examined_on_the_command_line(tmp_path):
+def test_a_script_is_examined_on_the_command_line(tmp_path, capsys):
     script = tmp_path / "mine.py"
     script.write_text(
         "import torch\nfrom normcourse.models import deep_mlp\n\n\ndef make_model():\n"
@@ -514,5 +515,4 @@ def test_a_script_is_examined_on_the_command_line(tmp_path):
         ("nowhere.py:make", "nowhere.py"),
         ("mine", "script.py:make_model"),
     ):
-        run = subprocess.run([*command, wrong], capture_output=True, text=True, encoding="utf-8")
-        assert run.returncode == 2 and words in run.stderr and "Traceback" not in run.stderr
+        assert main([wrong]) == 2 and words in capsys.readouterr().err

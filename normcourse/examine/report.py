@@ -23,8 +23,8 @@ class Examination:
     frame: one row a block: `variance` and `rms` of the stream after it, `gradient` (norm, with respect to that state),
         `weight` and `weight_gradient` (norms over its parameters), `update` (root mean square of what it added),
         `relative_update` and `cosine` (to the block before, means over rows), `outlier` (largest entry over rms),
-        `largest`, `alike` (mean cosine of two positions, for batch × positions × features), `dtype`, `non_finite`; `theory_variance`, `theory_update`, `theory_cosine` where the wiring
-        has a closed form.
+        `largest`, `alike` (mean cosine of two positions, for batch × positions × features), `dtype`, `non_finite`
+        (entries); `theory_variance`, `theory_update`, `theory_cosine` where the wiring has a closed form.
     placements: one row a residual branch: `block`, `branch`, `placement`, `norm`, `weight` ("w" or "1 + w"), `eps`,
         `skip` and `scale` (factors of skip and branch), `inner_norms`, `variance` of the branch, and `why` where it is
         not one of ours.
