@@ -54,15 +54,18 @@ def plain_docstring(app, what, name, obj, options, lines):
         if rows[0].startswith(" "):
             kept += ["::", "", *(f"    {row}" for row in rows), ""]
             continue
+        item = ""
         for row in rows:
             begins = re.match(r"(Args|Returns|Raises|Source|Shapes?): ?(.*)", row)
-            entry = re.match(r" {0,4}(\w+(?:, \w+)*: .*)", row)
+            entry = re.match(r" {0,4}(\w+(?:, \w+)*): (.*)", row)
             if begins:
+                item = ""
                 kept += ["", f"**{begins[1]}:** {escaped(begins[2])}"]
             elif entry:
-                kept += ["", escaped(entry[1])]
+                item = "  "
+                kept += ["", f"- **{entry[1]}**: {escaped(entry[2])}"]
             else:
-                kept.append(escaped(row.strip()))
+                kept.append(item + escaped(row.strip()))
         kept.append("")
     lines[:] = kept
 
