@@ -2,6 +2,9 @@
 
 import ast
 import base64
+import importlib
+import inspect
+import io
 import itertools
 import json
 import re
@@ -249,6 +252,20 @@ def test_every_formula_becomes_mathml_with_no_command_left():
     assert formulas.in_markdown("`$x$` costs $5 and $a_1*b$") == "`$x$` costs $5 and " + formulas.mathml(
         "a_1*b"
     ).replace("<mo>*", "<mo>&#42;").replace(">∗<", ">∗<")
+
+
+def test_every_docstring_of_the_reference_becomes_sound_markup():
+    core = pytest.importorskip("docutils.core", reason="needs the extra `site`")
+    extension = pytest.importorskip("tools.site.sphinx_ext", reason="needs the extra `site`")
+    for name in ("norms", "residual", "explore", "measure", "check", "claims"):
+        module = importlib.import_module(f"normcourse.{name}")
+        members = [getattr(module, key) for key in sources.members(module, f"normcourse.{name}")]
+        for thing in (module, *members):
+            lines, said = inspect.getdoc(thing).split("\n"), io.StringIO()
+            extension.plain_docstring(None, None, None, None, None, lines)
+            settings = {"warning_stream": said, "report_level": 1}
+            core.publish_string("\n".join(lines), writer="null", settings_overrides=settings)
+            assert not said.getvalue(), thing
 
 
 # --- links --------------------------------------------------------------------------------------------------------

@@ -22,10 +22,7 @@ STILL = (
     "This picture needs a trained model or a long run: its sliders move in the notebook.",
 )
 OPEN = "打开 notebook", "open the notebook"
-FEWER = (
-    "这里的滑块走 {} 个预先画好的位置；",
-    "The sliders walk through {} positions drawn ahead; ",
-)
+FEWER = "这里的滑块走 {} 个预先画好的位置。", "The sliders walk through {} positions drawn ahead."
 
 
 def markup(page, code, frames, notebook, attributes=""):
@@ -44,7 +41,7 @@ def markup(page, code, frames, notebook, attributes=""):
     said = ""
     if page["controls"]:
         said = pick(code, FEWER[0].format(page["pictures"]), FEWER[1].format(page["pictures"]))
-        said = f'<p class="nc-about">{said}<a href="{notebook}">{pick(code, *WORDS["live"])}</a></p>'
+        said = f'<p class="nc-about">{said} <a href="{notebook}">{pick(code, *WORDS["live"])}</a></p>'
     return (
         f'<div class="nc-player" lang="{TAGS[code]}" data-frames="{frames}" data-notebook="{notebook}"{attributes}>'
         f'<script type="application/json">{config}</script><div class="nc-controls"></div>'

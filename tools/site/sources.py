@@ -192,10 +192,10 @@ def _reference(code, folder):
         if module.name in NOT_IN_REFERENCE:
             continue
         name = f"normcourse.{module.name}"
-        members = _members(importlib.import_module(name), name)
+        own = members(importlib.import_module(name), name)
         text = [f"# {name}", "", "```{eval-rst}", f".. automodule:: {name}"]
-        if members:
-            text.append(f"   :members: {', '.join(members)}")
+        if own:
+            text.append(f"   :members: {', '.join(own)}")
         _page(
             folder / f"{module.name}.md", "\n".join([*text[:2], '<div lang="en">', "", *text[2:], "```", "", "</div>"])
         )
@@ -206,7 +206,7 @@ def _reference(code, folder):
     return found
 
 
-def _members(module, name):
+def members(module, name):
     """Its public functions and classes that have a docstring and are its own, or come from a part of it."""
     return [
         key
