@@ -13,6 +13,7 @@ import html
 import itertools
 import keyword
 import re
+import zlib
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -48,24 +49,19 @@ def tokens(source):
 
 
 def runs(found):
-    """All runs of tokens."""
-    return {hash_of(found[i : i + RUN]) for i in range(len(found) - RUN + 1)}
+    """All runs of tokens, in order, as numbers."""
+    codes = [_code(text) for text in found]
+    return [hash(tuple(codes[i : i + RUN])) for i in range(len(codes) - RUN + 1)]  # of numbers: always the same
 
 
 @functools.lru_cache(1 << 16)
-def hash_of(run):
-    value = 0
-    for text in run:  # not hash(): the same in every run of the judge
-        for letter in text:
-            value = (value * 1_000_003 + ord(letter)) & 0xFFFFFFFFFFFF
-        value = (value * 1_000_003 + 7) & 0xFFFFFFFFFFFF
-    return value
+def _code(text):
+    return zlib.crc32(text.encode("utf-8", "replace"))
 
 
 def prints(found):
     """Of each window of runs the least: where two answers have a long enough stretch in common, they share one."""
-    values = [hash_of(found[i : i + RUN]) for i in range(len(found) - RUN + 1)]
-    return {min(values[i : i + WINDOW]) for i in range(max(len(values) - WINDOW + 1, min(len(values), 1)))}
+    return {min(found[i : i + WINDOW]) for i in range(max(len(found) - WINDOW + 1, min(len(found), 1)))}
 
 
 def right_runs(folder, exercise):
@@ -98,11 +94,12 @@ def alike(answers, known=frozenset()):
     forms = defaultdict(list)
     for who, source in answers.items():
         forms[tokens(source)].append(who)
-    everybody = Counter(run for form in forms for run in runs(form))
+    listed = {form: runs(form) for form in forms}
+    everybody = Counter(run for found in listed.values() for run in set(found))
     common = {run for run, times in everybody.items() if times > max(3, len(forms) / 3)}
     own = {}
     for form, people in forms.items():
-        left = prints(form) - known - common
+        left = prints(listed[form]) - known - common
         if len(left) >= LEAST and len(people) <= max(3, len(answers) / 2):
             own[form] = left
     found = [(1.0, sorted(forms[form])) for form in own if len(forms[form]) > 1]

@@ -5,7 +5,7 @@ import html
 from .text import isolated, visible
 
 STYLE = """
-body { font: 16px/1.5 system-ui, "Noto Sans CJK SC", "Microsoft YaHei", sans-serif; max-width: 60em; margin: 2em auto;
+body { font: 16px/1.5 system-ui, "Noto Sans CJK SC", "Microsoft YaHei", sans-serif; max-width: 72em; margin: 2em auto;
   padding: 0 1em; color: #1a1a1a; background: #fff; overflow-wrap: break-word }
 table { border-collapse: collapse; width: 100%; margin: 1em 0 } td, th { text-align: left; vertical-align: top;
   padding: .4em .8em; border-bottom: 1px solid #ccc } th, .number { white-space: nowrap }
@@ -15,7 +15,7 @@ td.number { text-align: right }
 svg { display: block; width: 960px }
 ul { margin: 0; padding-left: 1.2em }
 svg text { font: 13px system-ui, "Noto Sans CJK SC", "Microsoft YaHei", sans-serif; fill: #1a1a1a }
-.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(20em, 1fr)); gap: 1em }
+.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(19em, 100%), 1fr)); gap: 1em }
 pre { font: 13px/1.4 ui-monospace, monospace; background: #f6f6f6; padding: .6em; margin: .3em 0; overflow: auto;
   max-height: 30em; white-space: pre-wrap }
 .totals td { padding: .1em .8em; border: 0 } .bar { background: #0072b2; height: 1.1em }

@@ -1,5 +1,6 @@
 """How the totals of an exercise are distributed."""
 
+import statistics
 from collections import Counter
 
 from .page import both
@@ -10,7 +11,7 @@ STEPS = 10
 def totals(shares):
     """A table of bars. shares: of all points, for each learner."""
     counts = Counter(min(int(STEPS * share + 1e-9), STEPS - 1) if share < 1 else STEPS for share in shares)
-    middle = sorted(shares)[len(shares) // 2]
+    middle = statistics.median(shares)
     words = f"总分的分布（中位数 {middle:.0%}）", f"How the totals are distributed (median {middle:.0%})"
     yield f'<p>{both(words)}</p><table class="totals">'
     for step in range(STEPS + 1):
