@@ -761,6 +761,29 @@ def test_interpreted_kernels_are_right_in_threads_beside_each_other_and_beside_t
     assert not failed
 
 
+@pytest.mark.skipif(not fused.interpreter.INTERPRETED.value, reason="kernels are compiled")
+def test_a_launch_does_not_mind_a_name_that_a_cell_adds_to_the_globals_of_its_kernel():
+    """Triton looks through them, and dictionaries do not like that."""
+
+    class Globals(dict):
+        looked = 0
+
+        def items(self):
+            self.looked += 1
+            for name, value in super().items():
+                if self.looked == 1:
+                    self["new"] = 0
+                yield name, value
+                if self.looked == 1:
+                    raise RuntimeError("dictionary changed size during iteration")
+
+    class Kernel:
+        __globals__ = Globals(tl=fused.interpreter.tl)
+
+    fused.interpreter.interpreter._patch_lang(Kernel).restore()
+    assert Kernel.__globals__.looked == 2 and "new" in Kernel.__globals__
+
+
 def test_where_triton_was_imported_before_the_error_says_what_to_do():
     call = "import triton, torch; from normcourse import fused; print(fused.layer_norm(torch.ones(1, 2)).tolist())"
     run = python(call)

@@ -51,11 +51,28 @@ if INTERPRETED.value:
     # The interpreter is made for one thread: it exchanges the functions of tl during a launch and keeps the place in
     # the grid in one object for the whole process. An explorer's threads launch beside the learner's cells, whose own
     # kernels count too: so not only our launches wait for each other, but all.
+    from triton.runtime import interpreter
     from triton.runtime.interpreter import InterpretedFunction
 
     with chosen(), contextlib.suppress(ModuleNotFoundError):
         import triton.experimental.gluon  # which the first launch does, and it reads the variable too
     InterpretedFunction.run = _OneAtATime()(InterpretedFunction.run)
+
+    def _in_peace(patch):
+        """A launch begins by looking through the globals of its kernel. In a notebook these are those of all cells, and
+        the cell that runs beside an explorer may add a name just then: look again."""
+
+        def patched(kernel):
+            while True:
+                try:
+                    return patch(kernel)
+                except RuntimeError as error:
+                    if "changed size during iteration" not in str(error):
+                        raise
+
+        return patched
+
+    interpreter._patch_lang = _in_peace(interpreter._patch_lang)
 
 
 def check_can_run(device):
