@@ -458,4 +458,5 @@ def test_the_docket_counts_what_the_rule_says_and_keeps_every_setting():
         assert row["settings"] == row[["holds_in", "fails_in", "open_in"]].sum() == len(rows)
         assert row["holds_in"] == sum(held is True for held in rows["holds"])
         assert ((rows["low"] <= rows["mean"]) & (rows["mean"] <= rows["high"])).all()
+    assert sources(find("A1")) == ["papers"]
     assert sources(find("G3")) == ["S0", "S1", "S2"] and by_id.loc["G7", "sources"] == "S0"

@@ -86,7 +86,7 @@ def chosen_by(options):
         found = [claim for claim in found if claim.chapter == wanted]
     if options.source is not None:
         texts = sorted({source for claim in claims().values() for source in sources(claim)})
-        wanted = options.source.upper()
+        wanted = options.source if options.source in texts else options.source.upper()
         _known("出处", "source", options.source, wanted if wanted in texts else None, texts)
         found = [claim for claim in found if wanted in sources(claim)]
     wanted = options.verdict if options.verdict in VERDICTS else None

@@ -6,7 +6,7 @@ from importlib import import_module
 
 from ..cells import close_when_run_again, close_widgets
 from ..chapters import chapters
-from ..i18n import language, on_language_change, text, widget_bundle
+from ..i18n import language, on_language_change, term, text, widget_bundle
 from .cards import Card, condition, marked, number
 from .verdicts import VERDICTS
 
@@ -89,7 +89,9 @@ class Court:
             return text("全部", "all", " ")
         if name == "chapter":
             return f"{choice:02d}"
-        return text(*{"verdict": VERDICTS, "order": ORDERS}[name][choice], between=" ") if name != "source" else choice
+        if name == "source":
+            return term(choice)
+        return text(*{"verdict": VERDICTS, "order": ORDERS}[name][choice], between=" ")
 
     @property
     def shown(self):

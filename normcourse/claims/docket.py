@@ -114,5 +114,5 @@ class Docket:
 
 
 def sources(claim):
-    """The source texts that make a claim, as ["S0", "S1"]."""
-    return sorted(set(re.findall(r"S\d", claim.source)))
+    """The source texts that make a claim, as ["S0", "S1"]; ["papers"] where it is a paper that does."""
+    return sorted(set(re.findall(r"S\d", claim.source))) or ["papers"]

@@ -136,14 +136,14 @@ def counts(frame, ax):
             if count:
                 note(ax, f"{group} {kind}", left + count / 2, row, str(count), ha="center", va="center", fontsize=9)
             left += count
-    ax.set_yticks(range(len(groups)), groups)
+    ax.set_yticks(range(len(groups)), [term(group) for group in groups])
     handles = [Patch(facecolor=colour, label=term(kind)) for kind, colour in KINDS.items() if kind in table]
     ax.legend(handles=handles, loc="lower right", frameon=False, fontsize=9)
     whole, share = table.sum(axis=1), table.get("holds", 0) / table.sum(axis=1)
     most = max(groups, key=lambda group: whole[group])
     canvas.finding(
         ax,
-        f"{most} 的说法最多，{whole[most]} 条，照原样成立的占 {share[most]:.0%}",
+        f"{TERMS.get(most, (most,))[0]} 的说法最多，{whole[most]} 条，照原样成立的占 {share[most]:.0%}",
         f"{most} makes most claims, {whole[most]}; {share[most]:.0%} of them hold as they are said",
     )
 
