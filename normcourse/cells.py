@@ -1,4 +1,4 @@
-"""What a cell shows ends when the cell runs again."""
+"""What a cell shows ends when the cell runs again; and what looks through the names of a notebook while a cell runs."""
 
 import sys
 import weakref
@@ -44,3 +44,18 @@ def _running():
     metadata = message.get("metadata", {})
     cell = metadata.get("cellId") or metadata.get("colab", {}).get("cell_id")
     return cell, message.get("header", {}).get("msg_id")
+
+
+def beside_cells(function):
+    """`function`, called again where a cell that runs in another thread adds a name to a dictionary that it looks
+    through. It must look before it does anything else."""
+
+    def again(*arguments):
+        while True:
+            try:
+                return function(*arguments)
+            except RuntimeError as error:
+                if "changed size during iteration" not in str(error):
+                    raise
+
+    return again

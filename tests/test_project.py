@@ -27,6 +27,7 @@ def test_the_lower_modules_need_no_notebook_packages(module):
 # A module or package of the course imports only those before it.
 ORDER = [
     *(
+        "cells",
         "registry",
         "norms",
         "residual",
@@ -37,7 +38,6 @@ ORDER = [
         "train",
         "data",
         "theme",
-        "cells",
         "headers",
         "i18n",
         "progress",

@@ -7,6 +7,8 @@ import threading
 
 import torch
 
+from ..cells import beside_cells
+
 
 @contextlib.contextmanager
 def chosen():
@@ -58,21 +60,8 @@ if INTERPRETED.value:
         import triton.experimental.gluon  # which the first launch does, and it reads the variable too
     InterpretedFunction.run = _OneAtATime()(InterpretedFunction.run)
 
-    def _in_peace(patch):
-        """A launch begins by looking through the globals of its kernel. In a notebook these are those of all cells, and
-        the cell that runs beside an explorer may add a name just then: look again."""
-
-        def patched(kernel):
-            while True:
-                try:
-                    return patch(kernel)
-                except RuntimeError as error:
-                    if "changed size during iteration" not in str(error):
-                        raise
-
-        return patched
-
-    interpreter._patch_lang = _in_peace(interpreter._patch_lang)
+    # A launch begins by looking through the globals of its kernel, which in a notebook are those of all cells.
+    interpreter._patch_lang = beside_cells(interpreter._patch_lang)
 
 
 def check_can_run(device):
