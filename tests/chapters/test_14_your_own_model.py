@@ -4,6 +4,7 @@ import importlib.util
 
 import pytest
 import torch
+from torch import nn
 
 from normcourse.chapters.your_own_model import architectures, signature
 from normcourse.examine import examine
@@ -77,3 +78,22 @@ def test_models_are_built_without_a_trace_in_the_random_state():
     state = torch.get_rng_state()
     architectures.build("BERT", 1, 32, seed=7)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_blocks_that_start_as_copies_grow_faster_than_theory_and_independent_ones_do_not():
+    """`nn.TransformerEncoder` copies one layer; theory takes the branches as independent."""
+
+    def growth(copies, seed):
+        torch.manual_seed(seed)
+        layers = [nn.TransformerEncoderLayer(64, 4, 256, batch_first=True, norm_first=True) for _ in range(6)]
+        model = nn.TransformerEncoder(layers[0], 6, enable_nested_tensor=False)
+        if not copies:
+            model.layers = nn.ModuleList(layers)
+        frame = examine(model, torch.randn(2, 16, 64)).frame
+        return [frame[name].iloc[-1] / frame[name].iloc[0] for name in ("variance", "theory_variance")]
+
+    for seed in range(3):
+        measured, theory = growth(copies=True, seed=seed)
+        assert measured > 2 * theory
+        measured, theory = growth(copies=False, seed=seed)
+        assert abs(measured / theory - 1) < 0.15
