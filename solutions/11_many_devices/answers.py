@@ -295,14 +295,6 @@ def left_in_fp32(slices, weights, biases, eps):
     return outputs
 
 
-@mutant("split_layer_norm", "without calling PyTorch's cat")
-def glued_together(slices, weights, biases, eps):
-    x = torch.cat([part.float() for part in slices], -1)
-    x = x - x.mean(-1, keepdim=True)
-    y = x / torch.sqrt(x.square().mean(-1, keepdim=True) + eps) * torch.cat(weights) + torch.cat(biases)
-    return [part.to(slices[0].dtype) for part in y.split([part.shape[-1] for part in slices], -1)]
-
-
 @honest("split_layer_norm")
 def in_two_reductions(slices, weights, biases, eps):
     d = sum(part.size(-1) for part in slices)

@@ -8,7 +8,6 @@ from normcourse.check import Case, Task
 from ..shared import BUILT_IN, DIFFERENTIATION, READY_MADE, between, normal
 
 # What would put slices together.
-GLUE = ("cat", "concat", "concatenate", "hstack", "column_stack", "dstack", "vstack", "row_stack", "block_diag")
 
 # merge ----------------------------------------------------------------------------------------------------------------
 
@@ -159,7 +158,7 @@ TASKS = [
         visible_split_layer_norm,
         cases=hidden_split_layer_norm,
         points=5,
-        without=(*GLUE, *BUILT_IN),
+        without=BUILT_IN,
         closed=READY_MADE,
     ),
     Task(
@@ -168,7 +167,7 @@ TASKS = [
         visible_split_layer_norm_backward,
         cases=hidden_split_layer_norm_backward,
         points=5,
-        without=(*GLUE, *BUILT_IN, *DIFFERENTIATION),
+        without=(*BUILT_IN, *DIFFERENTIATION),
         closed=READY_MADE,
     ),
 ]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from normcourse.check import Case, Function, Task
 
-from ..shared import BUILT_IN, DIFFERENTIATION, FORMULA, READY_MADE, between, normal, uniform
+from ..shared import DIFFERENTIATION, FORMULA, READY_MADE, between, normal, uniform
 
 # qk_norm_logits -------------------------------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ TASKS = [
         visible_qk_norm_logits,
         cases=hidden_qk_norm_logits,
         points=4,
-        without=BUILT_IN,
+        without=("rms_norm", "fused_rms_norm", "fused_rms_norm_backward", "normalize"),  # task 3 needs LayerNorm
         closed=READY_MADE,
     ),
     Task(
