@@ -115,7 +115,7 @@ explorer = explore(experiment, draw, depth=(1, 9))
 explorer
 """
 ARRIVED = """
-print("arrived:", len([child for child in explorer._reel.stack.children if child in explorer._reel.sent.values()]))
+print("arrived:", len({*explorer._reel.stack.children} & {*explorer._reel.sent.values()}))
 """
 
 
