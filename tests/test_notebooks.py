@@ -202,8 +202,9 @@ def test_only_explorers_and_machine_dependent_cells_escape_the_comparison_of_out
                 *reasons,
                 'answer("05-faster"',
                 "court(docket)",
+                "docket = sit()",
                 "alike_and_gradient(",
-            )  # a time; what training leads to
+            )  # a time; a bar that a slow machine shows; what training leads to
             assert any(reason in cell.source for reason in reasons), cell.source[:80]
 
 
