@@ -55,9 +55,10 @@ class Reel:
             return
         old, self.sent, self.bytes, self.star, self.there = self.sent, {}, 0, star, None
         self.waiting.value = WAITING.format(text("计算中 …", "computing …", between=" "))
-        self._lay()
-        for image in old.values():
-            image.close()
+        if old:
+            self._lay()
+            for image in old.values():
+                image.close()
         if control is not self.control:
             self.control, self.link.source = control, control.source
         self.there = there
