@@ -211,7 +211,9 @@ def term(name, between=" "):
     return text(zh, en, between)
 
 
-# One rule per language, scoped to the notebook that holds the marker, so that other open notebooks keep their own.
+# One rule per language, scoped to the notebook that holds the marker, so that other open notebooks keep their own. What
+# they hide or place is named by tag or attribute: a rule for any element (`:not([lang])`) has the browser style the
+# whole notebook again for each widget that comes or goes, 40 ms a step of a slider.
 _HIDE = """<style>
 .jp-Notebook:has(.nc-{on}) .jp-RenderedMarkdown [lang={off}] {{ display: none }}
 .jp-Notebook:has(.nc-{on}) .nc-card [lang={off}]:not(:only-child) {{ display: none }}
@@ -221,7 +223,8 @@ _HIDE = """<style>
 _SIDE_BY_SIDE = """<style>
 .jp-Notebook:has(.nc-both) .jp-RenderedMarkdown:has(> [lang=zh]):has(> [lang=en]) {
   display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1.25fr); column-gap: 2.5em; align-items: start }
-.jp-Notebook:has(.nc-both) .jp-RenderedMarkdown:has(> [lang=zh]):has(> [lang=en]) > :not([lang]) { grid-column: 1 / -1 }
+.jp-Notebook:has(.nc-both) .jp-RenderedMarkdown:has(> [lang=zh]):has(> [lang=en]) > :is(
+  h1, h2, h3, h4, h5, h6, p, ul, ol, table, pre, blockquote, hr) { grid-column: 1 / -1 }
 </style>"""
 _STYLES = {"zh": _HIDE.format(on="zh", off="en"), "en": _HIDE.format(on="en", off="zh"), "both": _SIDE_BY_SIDE}
 

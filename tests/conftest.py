@@ -21,7 +21,10 @@ def pytest_configure(config):
     if config.option.positions is None:
         config.option.positions = 20 if long else 1
     config.addinivalue_line("markers", "long: an exhaustive sweep; only `make test-long` runs it")
-    config.addinivalue_line("markers", "slow: runs notebooks or a browser; `make check` leaves it out")
+    config.addinivalue_line(
+        "markers",
+        "slow: takes seconds each or many together, or runs notebooks or a browser; `make check` leaves it out",
+    )
     config.addinivalue_line("markers", "gpu: needs a CUDA GPU, or says most on one; `make gpu` runs these")
     config.addinivalue_line("markers", "linux: needs make or another thing of Unix")
 

@@ -26,6 +26,7 @@ def test_the_learners_check_imports_nothing_of_the_instructors():
     assert not ours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["normcourse.check", "normcourse.grade.hidden", "normcourse.grade.report"])
 def test_no_unix_is_needed(module):
     code = f"""
@@ -54,6 +55,7 @@ print(state() == before)
     assert python(code) == "True"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exercise", sorted(EXERCISES.glob("[0-9]*/*.ipynb")), ids=lambda path: path.stem)
 def test_every_exercise_opens_without_triton_and_says_in_both_languages_where_it_is_needed(exercise):
     _, first, *others = [cell.source for cell in nbformat.read(exercise, 4).cells if cell.cell_type == "code"]

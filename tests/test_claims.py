@@ -428,6 +428,7 @@ def test_the_command_says_whose_evidence_failed(capsys, monkeypatch):
 QUICK = ("G1", "N1", "N3", "N9", "N14", "P2", "G7", "N11", "P8")  # exact, recorded, or not measured
 
 
+@pytest.mark.slow
 def test_other_processes_measure_the_same_as_this_one():
     chosen = [find(name) for name in QUICK]
     apart, here = dict_of(hear(chosen, jobs=2)), dict_of(hear(chosen, jobs=1))

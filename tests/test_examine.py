@@ -501,6 +501,7 @@ def test_the_report_is_text_in_both_languages():
     assert not math.isnan(seen.findings["number"].iloc[0])
 
 
+@pytest.mark.slow
 def test_a_script_is_examined_on_the_command_line(tmp_path, capsys):
     script = tmp_path / "mine.py"
     script.write_text(

@@ -85,6 +85,7 @@ def each(listed):
     ]
 
 
+@pytest.mark.slow
 def test_what_the_checks_know_is_what_the_tasks_say(tmp_path):
     for name, (made, _) in load_each(SOLUTIONS).items():
         record(name, tmp_path)
@@ -119,6 +120,7 @@ def test_each_solution_passes_its_visible_and_hidden_tests(notebook, request):
             assert points == HIDDEN[name].points, (name, seed, [d for d in found if d])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", NOTEBOOKS)
 def test_each_unedited_stub_scores_zero_and_is_told_that_it_is_not_written(notebook):
     for name, function in written(EXERCISES, notebook).items():
@@ -134,6 +136,7 @@ def test_no_wrong_answer_earns_full_marks_and_each_seed_gives_it_the_same(answer
     assert len(earned) == 1 and earned.pop() < HIDDEN[answer[0]].points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", each(answer for answer in answers.MUTANTS if answer[2]))
 def test_the_check_names_the_mistake(answer):
     name, function, words = answer
@@ -243,6 +246,7 @@ def test_the_first_cell_states_the_points(name, source):
             assert re.findall(r"，(\d+) 分", before)[-1] == str(worth) == re.findall(r", (\d+) points?[.,]", before)[-1]
 
 
+@pytest.mark.slow
 def test_the_exercises_are_what_nbgrader_makes_of_the_solutions(tmp_path):
     release(NOTEBOOKS, tmp_path)
     made, kept = (

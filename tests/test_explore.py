@@ -397,6 +397,7 @@ def plain_axes(frame, ax):
     ax.scatter(frame["layer"], frame["value"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [bars, messy_axes, messy_figure, hidden_axes, plain_axes, draw])
 def test_a_picture_drawn_after_another_is_that_of_a_new_figure(before):
     for now in (plain_axes, bars, draw):
@@ -575,6 +576,7 @@ def linked(explorer):
     return widget, trait
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "shown"),
     [
@@ -826,6 +828,7 @@ class Shell:
         return self.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metadata", ["cellId", "colab"])
 def test_a_cell_that_runs_again_frees_the_explorer_of_its_last_run(monkeypatch, metadata):
     shell, sent = Shell(monkeypatch), []
@@ -870,6 +873,7 @@ def test_a_widget_of_the_learners_own_outlives_the_explorer_that_it_moved():
     assert slider.comm is not None
 
 
+@pytest.mark.slow
 def test_an_explorer_that_is_drawn_while_it_is_closed_is_let_go_of():
     begun, go_on = threading.Event(), threading.Event()
 
@@ -948,6 +952,7 @@ def test_an_experiment_that_wants_to_exit_stops_no_thread(monkeypatch):
     wait_for(lambda: explorer.status.value == "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["normcourse.explore", "normcourse.fused"])
 def test_an_import_leaves_the_process_as_it_was(name):
     code = f"""

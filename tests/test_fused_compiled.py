@@ -8,6 +8,8 @@ import pytest
 
 from normcourse.fused import compiled
 
+pytestmark = pytest.mark.slow  # Triton compiles for a minute
+
 KINDS = ["layer_norm", "rms_norm"]
 KERNELS = ["forward", "backward"]
 SIZES = [128, 256, 512, 1024, 1128, 2048, 3072, 4096, 5120, 8192]

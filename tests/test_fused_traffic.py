@@ -64,6 +64,7 @@ def count(op, m, n):
     return {"forward": (forward.read, forward.written), "backward": (backward.read, backward.written)}
 
 
+@pytest.mark.slow
 # the widths from which a row is no longer held: forward from 32769, backward from 8193
 @pytest.mark.parametrize("n", [1000, 8192, 16384, pytest.param(40000, marks=pytest.mark.long), 131072])
 @pytest.mark.parametrize("op", traffic.OPS)

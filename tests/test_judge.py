@@ -704,6 +704,7 @@ def test_magics_plots_and_widgets_work_and_a_cell_that_raises_does_not_stop_the_
     assert result["tasks"]["welford"]["points"] == 3 and result["notes"] == [[9, "raised"]]
 
 
+@pytest.mark.slow
 @needs_linux
 def test_a_cell_that_hangs_or_ends_the_process_is_left_out_and_the_rest_is_graded(
     sandbox, tests_of_03, tmp_path, monkeypatch
@@ -724,6 +725,7 @@ def test_what_is_behind_a_line_that_raised_begins_with_the_next_statement(raises
     assert notebook.behind(source, raises) == left
 
 
+@pytest.mark.slow
 @needs_linux
 def test_a_server_that_dies_is_started_again(tests_of_03, tmp_path):
     hand_in(tmp_path / "all", **{f"s{i}": SOLVED for i in range(4)})
@@ -735,6 +737,7 @@ def test_a_server_that_dies_is_started_again(tests_of_03, tmp_path):
     assert {result["points"] for result in results.values()} == {16.0}
 
 
+@pytest.mark.slow
 @needs_linux
 def test_processes_that_hold_too_much_together_are_ended(sandbox, tests_of_03, tmp_path):
     bomb = """import os, time
@@ -762,6 +765,7 @@ def test_shared_memory_and_devices_are_closed_and_written_modules_are_not(sandbo
     assert result["notes"] == [[number, "raised"] for number in (1, 2, 3)]
 
 
+@pytest.mark.slow
 @needs_linux
 def test_answers_count_though_experiments_around_them_use_up_the_time(sandbox, tests_of_03, tmp_path, monkeypatch):
     monkeypatch.setattr(child, "CELL_SECONDS", 1.0)

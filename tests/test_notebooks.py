@@ -11,9 +11,10 @@ import nbformat
 import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
+from markdown_it import MarkdownIt
 from nbconvert import HTMLExporter
 
-from normcourse.i18n import GLOSSARY, LANGUAGES, TERMS, header, language, set_language, table, term, text
+from normcourse.i18n import _SIDE_BY_SIDE, GLOSSARY, LANGUAGES, TERMS, header, language, set_language, table, term, text
 from normcourse.theme import look, set_look
 from tools import ROOT
 from tools.build_exercises import exercises
@@ -54,6 +55,16 @@ def prose(source):
 
 def built(name):
     return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+@each_text
+def test_what_stands_beside_both_languages_spans_them(name, source):
+    """The style names it by tag, because a rule for any element is slow, see `i18n`."""
+    spanning = set(re.search(r":is\((.*?)\)", _SIDE_BY_SIDE, re.S)[1].replace(",", " ").split())
+    for cell in prose(source):
+        if {"zh", "en"} <= {language for language, _ in BLOCK.findall(cell)}:
+            page = BeautifulSoup(MarkdownIt().enable("table").render(BLOCK.sub("", cell)), "html.parser")
+            assert {tag.name for tag in page.find_all(recursive=False)} <= spanning
 
 
 @each_text
@@ -175,6 +186,7 @@ def test_stored_outputs_are_small_clean_and_have_pictures_with_words(name, sourc
     assert (NOTEBOOKS / f"{name}.ipynb").stat().st_size <= 600_000
 
 
+@pytest.mark.slow
 @each_lesson
 @pytest.mark.parametrize("template", ["html_template", "classic"])
 def test_html_without_a_kernel_shows_every_explorer_with_alt_text(name, source, template):

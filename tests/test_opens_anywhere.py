@@ -76,6 +76,7 @@ def test_the_light_extra_brings_neither_jupyterlab_nor_triton():
     assert "ipywidgets" in light and "matplotlib" in light and not re.search("jupyterlab|triton|nbgrader|pytest", light)
 
 
+@pytest.mark.slow
 def test_environment_yml_is_what_pyproject_asks_for_by_conda_forges_names(tmp_path):
     text = (ROOT / "environment.yml").read_text(encoding="utf-8")
     assert text == lock.environment(), "run `make lock`"
@@ -324,6 +325,7 @@ except ModuleNotFoundError as error:
     assert "needs triton" in run.stdout and "normcourse[fused]" in run.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["lab", "--help"], ["record", "--help"], ["grade", "--help"]])
 def test_help_is_in_both_languages_and_survives_a_console_without_chinese(arguments):
     command = [sys.executable, "-m", "normcourse", *arguments]

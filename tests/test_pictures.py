@@ -103,6 +103,7 @@ def asked(chapter, number):
 each_explorer = pytest.mark.parametrize(("chapter", "number"), [(c, n) for c, n, _ in ASKED])
 
 
+@pytest.mark.slow
 @each_explorer
 def test_words_of_an_explorer_cover_nothing_and_can_be_read(chapter, number):
     explorer = asked(chapter, number)
@@ -116,6 +117,7 @@ def test_words_of_an_explorer_cover_nothing_and_can_be_read(chapter, number):
     assert not faint(explorer.figure)
 
 
+@pytest.mark.slow
 @each_explorer
 def test_the_first_picture_of_an_explorer_fills_its_axes(chapter, number):
     explorer = asked(chapter, number)
@@ -127,6 +129,7 @@ def test_the_first_picture_of_an_explorer_fills_its_axes(chapter, number):
     assert not shares or np.max(shares, axis=0)[1] >= FILLED[1], shares
 
 
+@pytest.mark.slow
 def test_most_explorers_are_looked_at_without_a_training_run():
     seen = [asked(chapter, number) is not None for chapter, number, _ in ASKED]
     assert sum(seen) >= 0.5 * len(seen)

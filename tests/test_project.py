@@ -17,6 +17,7 @@ def test_importing_normcourse_imports_nothing_heavy():
     assert set(new) == {"normcourse"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["registry", "norms", "residual", "models", "measure", "theory", "train", "data"])
 def test_the_lower_modules_need_no_notebook_packages(module):
     code = f"import sys, normcourse.{module}; print(*[m.split('.')[0] for m in sys.modules])"

@@ -84,6 +84,7 @@ def test_hyper_connection_starts_as_pre_norm_in_every_stream(norm):
     torch.testing.assert_close(hyper(x), pre(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLACEMENTS)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("depth", [1, 200])

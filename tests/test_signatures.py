@@ -91,6 +91,7 @@ def positions(chapter, count):
         yield {name: control.at(draws.randrange(control.count)) for name, control in controls.items()}
 
 
+@pytest.mark.slow
 @each_chapter
 def test_a_signature_is_whole_and_its_words_are_apart(chapter):
     fig = figure_of(chapter)
@@ -106,6 +107,7 @@ def test_a_signature_is_whole_everywhere(chapter):
         check_the_picture(chapter, fig, language, values)
 
 
+@pytest.mark.slow
 @each_chapter
 def test_playing_moves_the_first_slider_and_changes_the_picture(chapter):
     experiment, draw, given = shown(chapter)

@@ -67,11 +67,16 @@ print('state:', sum(len(soon) + len(later) for soon, later in studio.plans.value
 
 WATCH = """box => {
     window.bench = {from: null, times: []};
-    const record = () => { if (bench.from !== null) { bench.times.push(performance.now() - bench.from); bench.from = null; } };
+    const record = now => { if (bench.from !== null) { bench.times.push(now - bench.from); bench.from = null; } };
     const painted = () => requestAnimationFrame(() => {  // a message posted in a frame arrives when it has been painted
-        const channel = new MessageChannel(); channel.port1.onmessage = record; channel.port2.postMessage(0); });
+        const channel = new MessageChannel();
+        channel.port1.onmessage = () => record(performance.now()); channel.port2.postMessage(0); });
     const top = image => image === [...box.querySelectorAll('img')].at(-1);  // not the live one below
-    const watch = image => image.decode().then(() => top(image) && painted(), () => {});
+    const watch = image => image.setAttribute('elementtiming', 'bench');  // the browser tells when it was painted whole
+    window.benchPaints?.disconnect();
+    window.benchPaints = new PerformanceObserver(list => {
+        for (const entry of list.getEntries()) if (top(entry.element)) record(entry.renderTime); });
+    benchPaints.observe({type: 'element'});
     window.benchObserver?.disconnect();
     window.benchObserver = new MutationObserver(changes => { for (const change of changes) {
         if (change.target.matches('.bench-label .widget-label:last-child')) painted();

@@ -28,6 +28,7 @@ def geometric_mean(values):
     return math.exp(np.mean(np.log(list(values))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("placement", THEORY)
 @pytest.mark.parametrize(("activation", "gain", "bias"), [("relu", 1.2, 0.0), ("tanh", 1.5, 0.5), ("gelu", 1.0, 0.3)])
 def test_variances_and_gradients_of_every_placement_follow_mean_field_theory(placement, activation, gain, bias):
@@ -72,6 +73,7 @@ def test_the_identity_path_of_post_norm_decays_as_two_to_the_minus_half_the_dept
     agrees([math.log(run["gradient_norm"][0]) for run in runs[False]], 0.0, depth, width)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("activation", "gain", "bias", "direction"),
     [
@@ -320,6 +322,7 @@ def test_positions_of_a_post_norm_transformer_become_alike_and_those_of_a_pre_no
     assert last["post_norm"].mean() > 0.9
 
 
+@pytest.mark.slow
 def test_in_the_network_that_is_stuck_the_gradient_vanishes_after_the_positions_have_become_alike():
     """At first the gradient at the input is larger than at the output and the positions are alike already; ten steps on a
     hundredth of it is left, with every seed. Pre-Norm, at equal steps, keeps more than it has at the output."""

@@ -111,6 +111,7 @@ def test_the_factor_per_layer_of_the_variance_tends_to_one(placement):
 # --- how far a layer turns it -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("placement", WITH_THEORY)
 def test_updates_and_angles_follow_the_closed_form(placement, activation):
