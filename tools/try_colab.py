@@ -80,11 +80,19 @@ class Page:
         return [name.removeprefix("IPY_MODEL_") for name in self.models[model].get("children", ())]
 
     def explorers(self):
-        """(image, [controls]) of every explorer: a VBox of panel, status and image."""
+        """(image, [controls]) of every explorer: a VBox of panel, status and image. A Play button moves its slider in
+        the page and says nothing to the kernel."""
+        button = {model for model, state in self.models.items() if state.get("_model_name") == "PlayModel"}
         for model, state in list(self.models.items()):
             inside = self.children(model) if state.get("_model_name") == "VBoxModel" else []
             if len(inside) == 3 and self.models.get(inside[2], {}).get("_model_name") == "ImageModel":
-                yield inside[2], [self.children(row)[0] for row in self.children(inside[0])]
+                yield (
+                    inside[2],
+                    [
+                        next(part for part in self.children(row) if part not in button)
+                        for row in self.children(inside[0])
+                    ],
+                )
 
     def next_value(self, control):
         """The neighbouring position of a control, as the page would send it."""
