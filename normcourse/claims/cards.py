@@ -17,6 +17,7 @@ WORDS = {  # of the cards
         "interval": "，方括号里是 95% 区间",
         "colon": "：",
         "conditions": "条件：",
+        "reason": "理由：",
         "consequence": "怎么办：",
         "details": "出处、规则和每个种子的数",
         "source": "出处：",
@@ -30,6 +31,7 @@ WORDS = {  # of the cards
         "interval": "; in brackets the 95% interval",
         "colon": ":",
         "conditions": "Conditions: ",
+        "reason": "Reason: ",
         "consequence": "In practice: ",
         "details": "Source, rule and the numbers of each seed",
         "source": "Source: ",
@@ -107,7 +109,8 @@ class Card:
             interval = "" if all(m.exact for m in self.measured.values()) else words["interval"]
             parts.append(f"<p>{marked(claim.number[code])}{interval}{words['colon']}</p>")
             parts.append(f"<table>{''.join(f'<tr>{row}</tr>' for row in numbers)}</table>")
-        parts.append(f"<p>{words['conditions']}{marked(claim.conditions[code])}</p>")
+        why = "conditions" if claim.settings else "reason"  # why it cannot be measured
+        parts.append(f"<p>{words[why]}{marked(claim.conditions[code])}</p>")
         parts.append(f"<p>{words['consequence']}{marked(claim.consequence[code])}</p>")
         parts.append(f"<details><summary>{words['details']}</summary><p>{words['source']}{marked(claim.source)}</p>")
         if each:
