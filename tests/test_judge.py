@@ -23,11 +23,14 @@ import threading
 import time
 import xml.etree.ElementTree
 import zipfile
+from concurrent.futures import thread as pools
 from pathlib import Path
 from types import SimpleNamespace
 
+import IPython
 import pytest
 import torch
+import tqdm
 
 from normcourse.check import Case, Function
 from normcourse.check.case import Answer
@@ -474,6 +477,17 @@ IN_MANY_FORMS = {
         IMPORTS,
         *(answer + f"    # raise NotImplementedError('{notebook.CODE_STUB}')" for answer in HONEST.values()),
     ],
+    "stub_and_scratch": [
+        IMPORTS,
+        *(answer + f"    # raise NotImplementedError('{notebook.CODE_STUB}')" for answer in HONEST.values()),
+        *(f"def {name}(x):\n    return x" for name in HONEST),
+    ],
+    "same_object_again": [
+        IMPORTS,
+        *(HONEST[name].partition("\n")[2].replace(f"def {name}(", f"def my_{name}(") for name in HONEST),
+        *(f"{name} = my_{name}" for name in HONEST),
+        *(f"# EXERCISE: {name}\n{name} = my_{name}" for name in HONEST),
+    ],
     "writes_a_helper": [*SOLVED, "%%writefile shown.py\ndef show(x): print(x)", "import shown; shown.show(1)"],
     "magic_by_keyword": [
         IMPORTS,
@@ -483,6 +497,20 @@ IN_MANY_FORMS = {
     "helper_redefined": [IMPORTS, HELPER, HELPED, *OTHERS, "def mean_of(a, b, c):\n    pass"],
     "stub_left": [*SOLVED[:3], STUB, HONEST["welford"].partition("\n")[2], HONEST["merge_statistics"], STUB],
 }
+
+
+def test_helpers_that_wait_for_nothing_are_ended(monkeypatch):
+    monkeypatch.setattr(pools, "_shutdown", False)  # put back afterwards
+    shell = IPython.core.interactiveshell.InteractiveShell()  # it may have a thread for its history
+    before = set(threading.enumerate())
+    pool = pools.ThreadPoolExecutor(2)
+    pool.submit(int).result()
+    for _ in tqdm.tqdm(range(2)):
+        pass
+    shell.run_cell("%%bash\nexit")
+    assert len(set(threading.enumerate()) - before) >= 2
+    server._end_idle_threads(shell)
+    assert not set(threading.enumerate()) - before
 
 
 def descendants(pid):

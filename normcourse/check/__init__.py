@@ -144,7 +144,7 @@ def explain(task, mine):
         if kind == NotImplementedError.__name__ and message in ("", STUB):
             return "还没有写。", "Not written yet."
         if kind == ForbiddenCall.__name__:
-            own = "." in message or message == "threading"  # numpy.var, normcourse.norms.layer_norm
+            own = "." in message  # numpy.var, normcourse.norms.layer_norm
             zh, en = (message, message) if own else (f"PyTorch 的 {message}", f"PyTorch's {message}")
             return f"这道题不能调用 {zh}。", f"This task is to be solved without calling {en}."
         return mistake(i) or _sentences(wrong[i], numberless)

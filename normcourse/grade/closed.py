@@ -69,7 +69,7 @@ class Closing:
         nodes, threads = _nodes(), len(_threads())
         given = answer(solution, case, task)
         if threads > 1 and ("grad" in task.without or task.only):  # what others do is not seen
-            return Answer(error="ForbiddenCall: threading")
+            return Answer(error="OtherThreads: they run beside the answer")
         if "grad" in task.without and not case.gradients and _nodes() != nodes:
             return Answer(error="ForbiddenCall: grad")
         return given

@@ -90,15 +90,29 @@ def mark(cells, tasks):
     missing = []
     for name in tasks:
         found = [cell for cell in code if cell.name == name]
-        written = [cell for cell in found if CODE_STUB not in cell.source and name in defined(cell.source)]
+        written = [cell for cell in found if not _handed_out(cell.source) and name in defined(cell.source)]
         if not written:
-            others = [cell for cell in code if CODE_STUB not in cell.source and name in defined(cell.source)]
-            found = [cell for cell in found if not others or CODE_STUB not in cell.source] + others[-1:]
+            others = [cell for cell in code if not _handed_out(cell.source) and name in defined(cell.source)]
+            found = [cell for cell in found if not others or not _handed_out(cell.source)] + others[-1:]
         for cell in written or found:
             cell.tasks.append(name)
         if not found:
             missing.append(name)
     return missing
+
+
+def _handed_out(source):
+    """Whether a function of the cell still ends at the stub, which may also stand in a comment or behind a return."""
+    if CODE_STUB not in source:
+        return False
+    tree = parsed(source)
+    for function in ast.walk(tree) if tree else ():
+        for statement in function.body if isinstance(function, ast.FunctionDef) else ():
+            if isinstance(statement, ast.Return):
+                break
+            if isinstance(statement, ast.Raise) and CODE_STUB in ast.unparse(statement):
+                return True
+    return tree is None
 
 
 def parsed(source):

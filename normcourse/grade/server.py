@@ -18,8 +18,11 @@ import signal
 import socket
 import struct
 import sys
+import threading
+import time
 import traceback
 import types
+from concurrent.futures import thread as pools
 
 import numpy
 import torch
@@ -167,6 +170,7 @@ def keep(talk, life, shell, closing, confined):
 
 TALK = 3  # the descriptor of the child's only connection
 WRITTEN = ("/tmp/", "/dev/shm/")  # where a cell can write files
+SET_THREADS = torch.set_num_threads  # a cell may put another in its place
 NICE = 5  # the judge and the keepers come first, whatever a submission starts
 
 
@@ -218,11 +222,33 @@ def serve(shell, closing, confined):
             raised, _, line = (raised or "").partition(" ")
             wire.send(connection, {"cell": cell.number, "raised": raised or None, "line": int(line or 0)})
     if confined:
+        _end_idle_threads(shell)
+        SET_THREADS(1)  # OpenMP would start more for an answer, cannot, and ends the process
+        torch.set_num_threads = torch.set_num_interop_threads = lambda count: None
         confine.stay_alone()
     while True:
         header, body = wire.receive(connection)
         reply, arrays = respond(shell, solutions, tasks, closing, header, body)
         wire.send(connection, reply | {"id": header["id"]}, arrays)
+
+
+def _end_idle_threads(shell):
+    """End the threads that wait for nothing: the monitor of tqdm, those of thread pools, the loop of `%%bash`. Some
+    tasks count only if there is no other thread."""
+    with contextlib.suppress(Exception):
+        sys.modules["tqdm"].tqdm.monitor.exit()
+    with contextlib.suppress(Exception):
+        pools._shutdown = True
+        for queue in list(pools._threads_queues.values()):
+            queue.put(None)
+    with contextlib.suppress(Exception):
+        loop = shell.magics_manager.registry["ScriptMagics"].event_loop
+        loop.call_soon_threadsafe(loop.stop)
+    end = time.monotonic() + 1
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            with contextlib.suppress(Exception):
+                thread.join(max(0, end - time.monotonic()))
 
 
 class CutOut(dict):
@@ -250,7 +276,8 @@ def run_cell(shell, cell, sources, solutions):
     before = {name: shell.user_ns.get(name) for name in cell.tasks}
     outcomes = [run(shell, source) for source in sources]
     for name, old in before.items():
-        if shell.user_ns.get(name) is not old:
+        again = name not in solutions and name in shell.user_ns and name in notebook.defined(cell.source)
+        if shell.user_ns.get(name) is not old or again:  # again: the same object, under its own name
             solutions[name] = shell.user_ns[name], dict(shell.user_ns)
     return next(filter(None, outcomes), None)
 
