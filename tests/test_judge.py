@@ -858,6 +858,15 @@ X = torch.arange(6.0).reshape(2, 3)
         "def f(x): return torch.from_numpy(np.asarray(x.numpy()) * 2)",
         "def f(residual): return residual + residual\nfrom somewhere import residual",
         "def g(x): return x\ndef f(x):\n    print(f'{x.sum():.2f}')\n    return g(x) + g(x)\n%time f(1)",
+        "import functools\ndef say(g):\n    @functools.wraps(g)\n    def h(*a):\n        print('{} {:.2f}'.format(g.__name__, 0.0))"
+        "\n        return g(*a)\n    return h\n@say\ndef f(x): return x * 2",
+        "from collections import namedtuple\nP = namedtuple('P', 'high low')\ndef f(x): return P(x * 2, 0).high",
+        "count = 0\ndef f(x):\n    global count\n    count += 1\n    return x * (count + 1)",
+        "W = []\nfor k in range(3):\n    W.append(k)\ndef f(x): return x * W[-1]",
+        "K = 1\nK += 1\ndef f(x): return x * K",
+        "if 1 > 0:\n    def g(x): return x * 2\nelse:\n    def g(x): return x\ndef f(x): return g(x)",
+        "from tqdm.auto import tqdm\nimport time\ndef f(x):\n    time.time()\n    return sum(x for _ in tqdm(range(2)))",
+        "def f(k):\n    match 1:\n        case int(): return k * 2",
         "if True:\n    import torch\ndef f(x):\n    with torch.no_grad():\n        return sum((x for _ in range(2)), 0)",
     ],
 )
@@ -877,6 +886,10 @@ def test_what_honest_answers_are_written_with_runs_in_the_second_world(source):
         ("import torch\ndef f(x): return torch.ops.aten.var(x)", 2),
         ("import torch\ndef f(x): return torch.jit.script(x)", 2),
         ("def f(x): return '{0.__class__}'.format(x)", 1),
+        ("def f(x): return '{0[0]}'.format(x)", 1),
+        ("def f(x): return x.__name__.__class__", 1),
+        ("def f(x):\n    match [1]:\n        case [*__builtins__]: return __builtins__", 3),
+        ("def f(x, super=dict):\n    super().__init__(a=1)", 1),
         ("def f(x): return (lambda: 0).__globals__", 1),
         ("def f(x): return (i for i in x).gi_frame", 1),
         ("def f(x):\n    try: 1 / 0\n    except Exception as e: return e.__traceback__", 3),
@@ -909,6 +922,24 @@ def test_what_the_second_world_does_not_hold_is_not_understood_and_said_where(so
 def test_what_leads_out_of_the_second_world_is_not_in_it(name):
     with pytest.raises((NameError, world.NotUnderstood)):
         alone(f"def f(x): return {name}")(X)
+
+
+def test_a_decorators_decorator_writes_to_nothing():
+    source = "import functools\nimport torch.nn.functional as F\ndef own(): pass\n"
+    source += "def f(x):\n    functools.wraps(F.relu, assigned=(), updated=('__globals__',))(own)\n    return exec"
+    with pytest.raises(NameError):
+        alone(source)(X)
+
+
+def test_an_infinity_has_a_sign_and_an_answer_does_not_choose_to_be_less_precise():
+    case = Case("", "", {"n": 3})
+    for got, want in [(torch.inf, -torch.inf), (-torch.inf, torch.inf)]:
+        got, want = (Answer([torch.tensor([1.0, v], dtype=torch.float64)], [False]) for v in (got, want))
+        assert compare(got, want, case).where == "values"
+        assert compare(want, want, case) is None
+    right = torch.tensor([0.1, 0.7], dtype=torch.float64)
+    rough = Answer([(right * 1.003).bfloat16()], [False])
+    assert compare(rough, Answer([right], [False]), case).where == "values"
 
 
 def test_every_name_that_the_second_world_is_said_to_hold_is_there_and_none_has_an_underscore():

@@ -14,6 +14,7 @@ from .errors import explained
 
 # The relative error that rounding may leave, by the dtype of the result. In half precision: one rounding of a result
 # computed in fp32, or two in a row (as Llama does before the weight), but not a sum taken in half precision.
+HALF = torch.float16, torch.bfloat16
 ROUNDING = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 1.5 * 2**-10, torch.bfloat16: 1.5 * 2**-7}
 SAME_FORMULA = 1e-5  # the relative error between two answers by one formula, where it computes in fp32
 
@@ -206,15 +207,20 @@ def _difference(mine, exact, case, rounding=None):
     without it that of the case or of the dtype."""
     if rounding is None:
         rounding = case.rounding
+    half = mine.dtype in HALF and any(t.dtype in HALF for t in _given(case))  # the answer does not choose it
     if rounding is None:
-        rounding = ROUNDING.get(mine.dtype, ROUNDING[torch.float64])
+        rounding = ROUNDING.get(
+            torch.float32 if mine.dtype in HALF and not half else mine.dtype, ROUNDING[torch.float64]
+        )
     noise = _noise(mine, case)
     if not exact.is_floating_point():
         exact, rounding, noise = exact.double(), 0.0, 0.0
-    mine, half = mine.double(), mine.dtype in (torch.float16, torch.bfloat16)
-    finite = exact.isfinite()
+    mine = mine.double()
+    finite, infinite = exact.isfinite(), exact.isinf()
     if not torch.equal(mine.isfinite(), finite) or not torch.equal(mine.isnan(), exact.isnan()):
         worst = (mine.isfinite() != finite).long().flatten().argmax().item() if exact.dim() else 0
+    elif not torch.equal(mine[infinite], exact[infinite]):  # of the other sign
+        worst = (infinite & (mine != exact)).long().flatten().argmax().item() if exact.dim() else 0
     else:
         size = exact[finite].abs().max().item() if finite.any() else 0.0
         elementwise = rounding * exact.abs() + ROUNDING[torch.float32] * size

@@ -2,14 +2,15 @@
 
 import builtins
 import math
+from fractions import Fraction
 
 import numpy
 import torch
 
 MAGIC = """init call len getitem iter next repr str contains lt le eq ne gt ge add sub mul truediv neg radd rmul"""
 NAMES = """abs all any bool callable dict divmod enumerate filter float frozenset int isinstance iter len list map
-max min next object pow property range reversed round set slice sorted staticmethod classmethod str sum
-super tuple zip ArithmeticError AssertionError AttributeError Exception IndexError KeyError NameError
+max min next object ord chr pow property range repr reversed round set slice sorted staticmethod classmethod str sum
+super tuple zip format issubclass ArithmeticError AssertionError AttributeError Exception IndexError KeyError NameError
 NotImplementedError OverflowError RuntimeError StopIteration TypeError ValueError ZeroDivisionError"""
 BUILTINS = {name: getattr(builtins, name) for name in NAMES.split()}
 BUILTINS |= {"print": lambda *arguments, **options: None, "display": lambda *arguments, **options: None}
@@ -40,15 +41,15 @@ TORCH = f"""{BOTH} {DTYPES} arange as_tensor asarray atleast_1d atleast_2d atlea
 broadcast_tensors cartesian_prod cat chain_matmul column_stack combinations concatenate cosine_similarity dstack einsum
 empty empty_like enable_grad eye finfo from_numpy full full_like hstack iinfo inf is_floating_point is_grad_enabled
 is_tensor linspace logspace meshgrid nan no_grad inference_mode normal ones ones_like pi rand rand_like randint randn
-randn_like randperm result_type set_grad_enabled stack tensor tensordot tril_indices triu_indices trapezoid vander vmap
-vstack zeros zeros_like Tensor Size Generator device dtype"""
+randn_like randperm promote_types result_type set_grad_enabled stack tensor tensordot tril_indices triu_indices
+trapezoid trapz vander vmap vstack zeros zeros_like Tensor Size Generator device dtype"""
 FUNCTIONAL = """binary_cross_entropy celu cosine_similarity cross_entropy dropout elu embedding gelu glu hardtanh
 huber_loss interpolate kl_div l1_loss layer_norm leaky_relu linear log_softmax logsigmoid mse_loss
 nll_loss normalize one_hot pad pairwise_distance relu relu6 rms_norm scaled_dot_product_attention selu
 sigmoid silu smooth_l1_loss softmax softmin softplus softsign tanh tanhshrink unfold batch_norm
 group_norm instance_norm"""
 NN = """Module Parameter ModuleList ModuleDict ParameterList Sequential Linear Identity LayerNorm RMSNorm
-GroupNorm BatchNorm1d Tanh ReLU GELU SiLU Sigmoid Softmax Dropout MSELoss CrossEntropyLoss"""
+GroupNorm BatchNorm1d CosineSimilarity Tanh ReLU GELU SiLU Sigmoid Softmax Dropout MSELoss CrossEntropyLoss"""
 LINALG = """cholesky cond cross det diagonal eig eigh eigvals eigvalsh inv lstsq matmul matrix_exp matrix_norm
 matrix_power matrix_rank multi_dot norm pinv qr slogdet solve svd svdvals vecdot vector_norm"""
 MATH = " ".join(name for name in vars(math) if not name.startswith("_"))
@@ -61,7 +62,7 @@ isfinite isinf isnan kron linspace log log10 log1p log2 logaddexp logspace matmu
 median min minimum mod moveaxis multiply nan nan_to_num nanmean nansum ndarray negative newaxis nonzero
 ones ones_like outer pi polyfit polyval power prod ptp ravel reciprocal repeat reshape roll round sign
 sin sinh sort sqrt square squeeze stack std subtract sum swapaxes tan tanh tensordot tile trace
-transpose tril triu unique var vstack where zeros zeros_like"""
+transpose trapezoid tril triu unique var vstack where zeros zeros_like"""
 SPACES = {
     "torch": TORCH,
     "torch.nn": NN,
@@ -78,13 +79,37 @@ SPACES = {
     "math": MATH,
     "itertools": "accumulate chain combinations count cycle islice pairwise permutations product repeat starmap "
     "takewhile zip_longest",
-    "functools": "cache lru_cache partial reduce wraps",
-    "collections": "deque namedtuple Counter OrderedDict",
+    "functools": "cache lru_cache partial reduce",
+    "collections": "defaultdict deque namedtuple Counter OrderedDict",
+    "contextlib": "contextmanager nullcontext suppress",
+    "copy": "copy deepcopy",
+    "fractions": "Fraction",
+    "torch.nn.init": "constant_ normal_ ones_ uniform_ zeros_",
+    "tqdm": "",
+    "tqdm.auto": "",
+    "tqdm.notebook": "",
+    "time": "",
+    "warnings": "",
     "operator": "add and_ eq floordiv ge gt itemgetter le lt matmul mod mul ne neg or_ pow sub truediv",
     "numpy": NUMPY,
     "numpy.linalg": "cond det eig eigh eigvals eigvalsh inv lstsq matrix_power matrix_rank norm qr slogdet solve svd",
 }
 STAND_INS = {"torch.compile": lambda function=None, **options: function or (lambda function: function)}
+STAND_INS |= dict.fromkeys(  # progress bars and clocks do nothing
+    ("tqdm.tqdm", "tqdm.auto.tqdm", "tqdm.notebook.tqdm"), lambda steps=(), *arguments, **options: steps
+)
+STAND_INS |= {"tqdm.trange": lambda count, *arguments, **options: range(count)}
+STAND_INS |= dict.fromkeys(("time.time", "time.perf_counter", "time.monotonic"), lambda: 0.0)
+# The real one reads and writes attributes, `__globals__` too, by names that are given as text.
+STAND_INS |= {"functools.wraps": lambda wrapped, *arguments, **options: lambda function: function}
+STAND_INS |= {"warnings.warn": lambda *arguments, **options: None}
+# What a task that is to be solved without one of the first is to be solved without, too.
+STATISTICS = "batch_norm corrcoef cov group_norm instance_norm layer_norm native_layer_norm renorm rms_norm"
+LAYERS = "BatchNorm1d CosineSimilarity GroupNorm LayerNorm RMSNorm"
+RELATIVES = [
+    ({"layer_norm", "rms_norm", "std", "var"}, {*STATISTICS.split(), *LAYERS.split()}),
+    ({"grad"}, {"eig", "eigvals"}),  # they make complex numbers, and with them a derivative
+]
 SPACES = {path: frozenset(names.split()) for path, names in SPACES.items()}
 
 INPLACE = """abs add addcdiv addcmul addmm clamp clamp_max clamp_min clip copy cumsum div divide erf exp expm1 fill
@@ -120,6 +145,7 @@ ATTRIBUTES = {
     set: "add discard remove union intersection difference update copy",
     frozenset: "union intersection difference",
     str: "startswith endswith split join strip lower upper replace partition rpartition isdigit",
+    Fraction: "numerator denominator limit_denominator",
     float: "is_integer real",
     int: "bit_length real",
     slice: "start stop step",

@@ -62,6 +62,7 @@ class Child:
         raised, line = header.get("raised"), header.get("line", 0)
         if header.get("cell") != number or raised not in (None, "raised", "closed", "syntax") or type(line) is not int:
             raise wire.Malformed("no word of the cell")
+        line = max(1, min(line, 10**6))
         return f"syntax {line}" if raised == "syntax" else raised
 
     def ask(self, header, arrays, limit):

@@ -187,8 +187,10 @@ def _not_understood(why):
     """What the second world says it does not hold, in words. It may quote a learner's code."""
     if why in ALONE:
         return ALONE[why]
-    _, _, words = why.partition("NotUnderstood: ")
-    cell, line, what = words.split(":", 2) if words.count(":") > 1 else ("", "", words or why)
+    if not why.startswith("NotUnderstood: "):  # the answer's own words, and no more than that
+        return f"单独运行时报错：“{why[:150]}”", f"By itself it raises “{why[:150]}”"
+    words = why.removeprefix("NotUnderstood: ")
+    cell, line, what = words.split(":", 2) if words.count(":") > 1 else ("", "", words)
     if cell.isdecimal() and line.isdecimal() and cell != "0":
         return f"第 {cell} 个单元格第 {line} 行：{what.strip()}"[:200], f"Cell {cell}, line {line}: {what.strip()}"[
             :200

@@ -12,6 +12,7 @@ import functools
 import importlib
 import operator
 import re
+import string
 import symtable
 import sys
 
@@ -39,7 +40,8 @@ class NotUnderstood(Exception):
 def read(cells):
     """[(cell, its statements at the top level)] of the code."""
     code = [(cell, notebook.parsed(cell.source)) for cell in cells if cell.kind == "code"]
-    return [(cell, ast.increment_lineno(tree, CELL * cell.number).body) for cell, tree in code if tree]
+    fits = [(cell, tree) for cell, tree in code if tree and cell.source.count("\n") < CELL]  # else the next is blamed
+    return [(cell, ast.increment_lineno(tree, CELL * cell.number).body) for cell, tree in fits]
 
 
 def cut(code, name):
@@ -64,10 +66,10 @@ def cut(code, name):
             wanted[id(statement)] = statement
             used = _used(statement)
             todo += sorted(used)
-            if one not in used or isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+            if isinstance(statement, DEFINES) or (one not in used and not isinstance(statement, MAY_BIND)):
                 break
-    kept = (ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
-    statements = [copy.deepcopy(s) for s in wanted.values() if isinstance(s, kept)]
+    imports = (ast.Import, ast.ImportFrom)
+    statements = [copy.deepcopy(s) for s in wanted.values() if not isinstance(s, imports)]
     return sorted(statements, key=lambda s: (s.lineno, s.col_offset)), imported
 
 
@@ -77,15 +79,34 @@ def _used(statement):
     for table in todo:
         todo += table.get_children()
         found |= {
-            s.get_name() for s in table.get_symbols() if s.is_referenced() and (table is todo[0] or s.is_global())
+            s.get_name()
+            for s in table.get_symbols()
+            if s.is_declared_global() or (s.is_referenced() and (table is todo[0] or s.is_global()))
         }
     return found
 
 
+DEFINES = (ast.FunctionDef, ast.ClassDef)
+MAY_BIND = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.AugAssign, ast.Expr)
+
+
 def _bindings(statement):
-    """Names that a statement of the top level binds."""
-    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+    """Names that a statement of the top level binds or changes."""
+    if isinstance(statement, DEFINES):
         return [statement.name]
+    if isinstance(statement, MAY_BIND):
+        found = {one.name for one in ast.walk(statement) if isinstance(one, DEFINES)}
+        for node in ast.walk(statement):
+            found |= {name for name, _ in _imports(node)}
+            changed = node.func if isinstance(node, ast.Call) else node  # table.append(1), table[0] = 1
+            inside = isinstance(changed, (ast.Attribute, ast.Subscript))
+            if not (isinstance(node, ast.Call) or isinstance(getattr(node, "ctx", None), ast.Store)):
+                continue
+            while isinstance(changed, (ast.Attribute, ast.Subscript)):
+                changed = changed.value
+            if isinstance(changed, ast.Name) and (inside or not isinstance(node, ast.Call)):
+                found.add(changed.id)
+        return sorted(found)
     if isinstance(statement, (ast.Assign, ast.AnnAssign)):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
@@ -113,6 +134,13 @@ class Plainer(ast.NodeTransformer):
         return [ast.fix_missing_locations(ast.copy_location(one, node)) for one in made]
 
     visit_ImportFrom = visit_Import
+
+    def visit_Attribute(self, node):
+        self.generic_visit(node)
+        if node.attr not in ("__name__", "__qualname__", "__doc__") or not isinstance(node.ctx, ast.Load):
+            return node
+        made = ast.Call(ast.Name("_words_", ast.Load()), [node.value, ast.Constant(node.attr)], [])
+        return ast.fix_missing_locations(ast.copy_location(made, node))
 
     def visit_arg(self, node):
         node.annotation = None
@@ -143,11 +171,13 @@ class Policy(RestrictingNodeTransformer):
     """RestrictedPython's rules, but for names of one underscore, `nonlocal`, `match` and `super().__init__`."""
 
     def check_name(self, node, name, allow_magic_methods=False):
-        if name and GUARDS.match(name) and not (allow_magic_methods and name in METHODS and node.col_offset):
+        bound = name == "super" and not isinstance(getattr(node, "ctx", None), ast.Load)  # see `visit_Attribute`
+        guarded = name and GUARDS.match(name) and not (allow_magic_methods and name in METHODS and node.col_offset)
+        if bound or guarded:
             self.error(node, name)
 
     def visit_Name(self, node):
-        if node.id not in ("_inplacevar_", "_import_"):
+        if node.id not in ("_inplacevar_", "_import_", "_words_"):
             self.check_name(node, node.id)
         return node
 
@@ -183,11 +213,18 @@ class Policy(RestrictingNodeTransformer):
 
     visit_Nonlocal = visit_Global = RestrictingNodeTransformer.node_contents_visit
     visit_Match = visit_match_case = visit_MatchValue = visit_MatchSingleton = visit_MatchOr = visit_Nonlocal
-    visit_MatchSequence = visit_MatchStar = visit_Nonlocal
+    visit_MatchSequence = visit_Nonlocal
+
+    def visit_MatchClass(self, node):
+        if not isinstance(node.cls, ast.Name) or node.patterns or node.kwd_patterns:
+            self.error(node, "case")
+        return self.node_contents_visit(node)
 
     def visit_MatchAs(self, node):
         self.check_name(node, node.name)
         return self.node_contents_visit(node)
+
+    visit_MatchStar = visit_MatchAs
 
 
 # Running --------------------------------------------------------------------------------------------------------------
@@ -240,11 +277,31 @@ INPLACE |= {"<<=": operator.ilshift, ">>=": operator.irshift, "|=": operator.ior
 INPLACE |= {"^=": operator.ixor, "//=": operator.ifloordiv, "@=": operator.imatmul, "+=": operator.iadd}
 
 
+class Words(string.Formatter):
+    """`str.format` without looks at attributes and items."""
+
+    def get_field(self, name, arguments, options):
+        if {".", "["} & {*name}:
+            raise _not_understood(f"format: {name}")
+        return super().get_field(name, arguments, options)
+
+
+def _words(value, name):
+    """`value.__name__` and the like."""
+    found = getattr(value, name, None)
+    if not isinstance(found, str | None):
+        raise _not_understood(f".{name}")
+    return found
+
+
 class World:
     """What one task's answer lives in."""
 
     def __init__(self, task):
         self.without, self.closed, self.own = frozenset(task.without), task.closed, set()
+        for some, others in allowed.RELATIVES:
+            if some & self.without:
+                self.without |= others
 
     def answer(self, code, name):
         """The function or class of this name. Raises: NotUnderstood."""
@@ -259,7 +316,7 @@ class World:
         known |= {"_getitem_": operator.getitem, "_getiter_": iter, "_apply_": lambda f, *a, **k: f(*a, **k)}
         known |= {"_inplacevar_": lambda sign, old, value: INPLACE[sign](old, value)}
         known |= {"_unpack_sequence_": guarded_unpack_sequence, "_iter_unpack_sequence_": guarded_iter_unpack_sequence}
-        known |= {"_import_": self._import}
+        known |= {"_import_": self._import, "_words_": _words}
         for key, path in imported.items():  # what is not held is said only where it is used
             known[key] = self._import(path) if _holds(path) or self._is_closed(path) else Space(path)
         exec(compiled.code, known)
@@ -285,6 +342,10 @@ class World:
         kind = type(value)
         if kind is Space:
             return self._import(f"{value.path}.{name}")
+        if kind is str and name == "format":
+            return functools.partial(Words().format, value)
+        if isinstance(value, tuple) and name in getattr(kind, "_fields", ()):
+            return getattr(value, name)
         if kind in self.own:
             parts = [vars(value), *(vars(base) for base in kind.__mro__ if base in self.own)]
             parts += [vars(value).get(part, ()) for part in ("_parameters", "_buffers", "_modules")]
