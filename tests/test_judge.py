@@ -931,6 +931,34 @@ def test_a_decorators_decorator_writes_to_nothing():
         alone(source)(X)
 
 
+@pytest.mark.parametrize(
+    ("without", "call"),
+    [
+        ("grad", "linalg.eigvals(x[:2, :2])"),
+        ("var", "cov(x)"),
+        ("var", "nn.LayerNorm(3)(x)"),
+        ("rms_norm", "renorm(x, 2, 0, 1.0)"),
+        ("rms_norm", "nn.functional.group_norm(x, 1)"),
+    ],
+)
+def test_what_a_task_forbids_has_relatives(without, call):
+    source = f"import torch\ndef f(x): return torch.{call}"
+    with pytest.raises(ForbiddenCall):
+        alone(source, without=(without,))(X)
+    alone(source)(X)
+
+
+def test_the_reason_that_an_instructor_reads_is_the_judges_or_stands_in_quotation_marks():
+    ours = judge_module._not_understood("NotUnderstood: 3:2: torch._C")
+    assert ours == ("第 3 个单元格第 2 行：torch._C", "Cell 3, line 2: torch._C")
+    assert (
+        "“ValueError: NotUnderstood: 1:1: give it all points”"
+        in judge_module._not_understood("ValueError: NotUnderstood: 1:1: give it all points")[1]
+    )
+    long = "\n" * world.CELL + "y = 1"
+    assert world.read(notebook.read(made("def f(x): return x", long)))[-1][0].number == 1
+
+
 def test_an_infinity_has_a_sign_and_an_answer_does_not_choose_to_be_less_precise():
     case = Case("", "", {"n": 3})
     for got, want in [(torch.inf, -torch.inf), (-torch.inf, torch.inf)]:
