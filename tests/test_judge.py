@@ -37,7 +37,7 @@ from normcourse.check.case import Answer
 from normcourse.check.comparison import compare
 from normcourse.check.rules import ForbiddenCall
 from normcourse.grade import __main__ as command
-from normcourse.grade import allowed, child, gradebook, notebook, report, server, tables, wire, world
+from normcourse.grade import allowed, child, cutting, gradebook, notebook, report, server, tables, wire, world
 from normcourse.grade import judge as judge_module
 from normcourse.grade import run as judge_run
 from normcourse.grade import sandbox as sandbox_module
@@ -834,7 +834,7 @@ def test_comparing_with_what_a_task_forbids_costs_nothing_in_another_cell_and_ev
 def alone(source, name="f", without=(), closed=()):
     """What a name is in the second world."""
     task = SimpleNamespace(without=without, closed=closed)
-    return world.World(task).answer(world.read(notebook.read(made(source))), name)
+    return world.World(task).answer(cutting.read(notebook.read(made(source))), name)
 
 
 X = torch.arange(6.0).reshape(2, 3)
@@ -955,8 +955,8 @@ def test_the_reason_that_an_instructor_reads_is_the_judges_or_stands_in_quotatio
         "“ValueError: NotUnderstood: 1:1: give it all points”"
         in judge_module._not_understood("ValueError: NotUnderstood: 1:1: give it all points")[1]
     )
-    long = "\n" * world.CELL + "y = 1"
-    assert world.read(notebook.read(made("def f(x): return x", long)))[-1][0].number == 1
+    long = "\n" * cutting.CELL + "y = 1"
+    assert cutting.read(notebook.read(made("def f(x): return x", long)))[-1][0].number == 1
 
 
 def test_an_infinity_has_a_sign_and_an_answer_does_not_choose_to_be_less_precise():
@@ -1001,7 +1001,7 @@ def test_what_a_task_forbids_is_a_forbidden_call_in_the_second_world(source):
 def test_an_answer_uses_what_was_defined_when_its_cell_ran():
     cells = notebook.read(made("def g(x): return x + x", "# EXERCISE: f\ndef f(x): return g(x)", "def g(x): return 0"))
     notebook.mark(cells, ["f"])
-    assert torch.equal(world.World(SimpleNamespace(without=(), closed=())).answer(world.read(cells), "f")(X), X * 2)
+    assert torch.equal(world.World(SimpleNamespace(without=(), closed=())).answer(cutting.read(cells), "f")(X), X * 2)
 
 
 @needs_linux

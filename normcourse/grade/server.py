@@ -29,7 +29,7 @@ import torch
 
 from ..check.case import Answer, Task
 from ..check.rules import ForbiddenCall
-from . import confine, notebook, wire, world
+from . import confine, cutting, notebook, wire, world
 from .closed import Closing
 
 # What the notebooks of the course import: once here, not once per submission.
@@ -255,7 +255,7 @@ class CutOut(dict):
     """{task: (its answer in the second world, or something that raises why there is none, {})}, made when asked for."""
 
     def __init__(self, cells, tasks):
-        self.code, self.tasks = world.read(cells), tasks
+        self.code, self.tasks = cutting.read(cells), tasks
 
     def __missing__(self, name):
         try:

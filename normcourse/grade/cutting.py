@@ -1,0 +1,95 @@
+"""An answer and what it uses, cut out of a notebook, for the second world (`world`)."""
+
+import ast
+import copy
+import symtable
+
+from . import notebook
+
+FILE = "<answer>"
+CELL = 100_000  # line numbers of cell n begin at n times this
+
+
+def read(cells):
+    """[(cell, its statements at the top level)] of the code."""
+    code = [(cell, notebook.parsed(cell.source)) for cell in cells if cell.kind == "code"]
+    fits = [(cell, tree) for cell, tree in code if tree and cell.source.count("\n") < CELL]  # else the next is blamed
+    return [(cell, ast.increment_lineno(tree, CELL * cell.number).body) for cell, tree in fits]
+
+
+def cut(code, name):
+    """(the statements that a name and all it uses need, {name: what is imported under it}); as a name was last bound up
+    to the cell that is graded for it, else anywhere. code: as `read` gives it."""
+    last = max((i for i, (cell, _) in enumerate(code) if name in cell.tasks), default=len(code) - 1)
+    bound, later, imported = {}, {}, {}
+    for i, (_, statements) in enumerate(code):
+        for statement in statements:
+            for one in _bindings(statement):
+                (bound if i <= last else later).setdefault(one, []).append(statement)
+    wanted, todo, seen = {}, [name], set()
+    while todo:
+        one = todo.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        for statement in reversed(bound.get(one) or later.get(one) or ()):
+            for node in ast.walk(statement):
+                if isinstance(node, (ast.Import, ast.ImportFrom)):
+                    imported |= {key: path for key, path in imports_of(node) if key == one}
+            wanted[id(statement)] = statement
+            used = _used(statement)
+            todo += sorted(used)
+            if isinstance(statement, DEFINES) or (one not in used and not isinstance(statement, MAY_BIND)):
+                break
+    imports = (ast.Import, ast.ImportFrom)
+    statements = [copy.deepcopy(s) for s in wanted.values() if not isinstance(s, imports)]
+    return sorted(statements, key=lambda s: (s.lineno, s.col_offset)), imported
+
+
+def _used(statement):
+    """Names of the top level that a statement uses; not its own local ones."""
+    found, todo = set(), [symtable.symtable(ast.unparse(statement), FILE, "exec")]
+    for table in todo:
+        todo += table.get_children()
+        found |= {
+            s.get_name()
+            for s in table.get_symbols()
+            if s.is_declared_global() or (s.is_referenced() and (table is todo[0] or s.is_global()))
+        }
+    return found
+
+
+DEFINES = (ast.FunctionDef, ast.ClassDef)
+MAY_BIND = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.AugAssign, ast.Expr)
+
+
+def _bindings(statement):
+    """Names that a statement of the top level binds or changes."""
+    if isinstance(statement, DEFINES):
+        return [statement.name]
+    if isinstance(statement, MAY_BIND):
+        found = {one.name for one in ast.walk(statement) if isinstance(one, DEFINES)}
+        for node in ast.walk(statement):
+            found |= {name for name, _ in imports_of(node)}
+            changed = node.func if isinstance(node, ast.Call) else node  # table.append(1), table[0] = 1
+            inside = isinstance(changed, (ast.Attribute, ast.Subscript))
+            if not (isinstance(node, ast.Call) or isinstance(getattr(node, "ctx", None), ast.Store)):
+                continue
+            while isinstance(changed, (ast.Attribute, ast.Subscript)):
+                changed = changed.value
+            if isinstance(changed, ast.Name) and (inside or not isinstance(node, ast.Call)):
+                found.add(changed.id)
+        return sorted(found)
+    if isinstance(statement, (ast.Assign, ast.AnnAssign)):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+    return [name for node in ast.walk(statement) for name, _ in imports_of(node)]
+
+
+def imports_of(node):
+    """[(name, what it is: "torch.nn")] of an import."""
+    if isinstance(node, ast.Import):
+        return [(a.asname, a.name) if a.asname else (a.name.partition(".")[0],) * 2 for a in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [(a.asname or a.name, f"{node.module}.{a.name}") for a in node.names]
+    return []
