@@ -864,6 +864,7 @@ X = torch.arange(6.0).reshape(2, 3)
         "count = 0\ndef f(x):\n    global count\n    count += 1\n    return x * (count + 1)",
         "W = []\nfor k in range(3):\n    W.append(k)\ndef f(x): return x * W[-1]",
         "K = 1\nK += 1\ndef f(x): return x * K",
+        "import torch\ntorch.manual_seed(0)\nfor d in (1, 2): print(torch.initial_seed(), d)\ndef f(x): return torch.add(x, x)",
         "if 1 > 0:\n    def g(x): return x * 2\nelse:\n    def g(x): return x\ndef f(x): return g(x)",
         "from tqdm.auto import tqdm\nimport time\ndef f(x):\n    time.time()\n    return sum(x for _ in tqdm(range(2)))",
         "def f(k):\n    match 1:\n        case int(): return k * 2",

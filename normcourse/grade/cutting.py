@@ -60,6 +60,9 @@ def _used(statement):
 
 
 DEFINES = (ast.FunctionDef, ast.ClassDef)
+CHANGING = frozenset(
+    ["add", "append", "clear", "extend", "insert", "pop", "remove", "reverse", "setdefault", "sort", "update"]
+)
 MAY_BIND = (ast.For, ast.While, ast.If, ast.With, ast.Try, ast.AugAssign, ast.Expr)
 
 
@@ -71,14 +74,14 @@ def _bindings(statement):
         found = {one.name for one in ast.walk(statement) if isinstance(one, DEFINES)}
         for node in ast.walk(statement):
             found |= {name for name, _ in imports_of(node)}
-            changed = node.func if isinstance(node, ast.Call) else node  # table.append(1), table[0] = 1
-            inside = isinstance(changed, (ast.Attribute, ast.Subscript))
-            if not (isinstance(node, ast.Call) or isinstance(getattr(node, "ctx", None), ast.Store)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGING:
+                node = node.func.value  # table.append(1)
+            elif not isinstance(getattr(node, "ctx", None), ast.Store):
                 continue
-            while isinstance(changed, (ast.Attribute, ast.Subscript)):
-                changed = changed.value
-            if isinstance(changed, ast.Name) and (inside or not isinstance(node, ast.Call)):
-                found.add(changed.id)
+            while isinstance(node, (ast.Attribute, ast.Subscript)):  # table[0] = 1
+                node = node.value
+            if isinstance(node, ast.Name):
+                found.add(node.id)
         return sorted(found)
     if isinstance(statement, (ast.Assign, ast.AnnAssign)):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
