@@ -34,6 +34,7 @@ SEEN = {
         "confine.py",
         "closed.py",
         "world.py",
+        "cutting.py",
         "allowed.py",
     ),
 }
