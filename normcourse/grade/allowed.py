@@ -104,10 +104,11 @@ STAND_INS |= dict.fromkeys(("time.time", "time.perf_counter", "time.monotonic"),
 STAND_INS |= {"functools.wraps": lambda wrapped, *arguments, **options: lambda function: function}
 STAND_INS |= {"warnings.warn": lambda *arguments, **options: None}
 # What a task that is to be solved without one of the first is to be solved without, too.
-STATISTICS = "batch_norm corrcoef cov group_norm instance_norm layer_norm native_layer_norm renorm rms_norm"
-LAYERS = "BatchNorm1d CosineSimilarity GroupNorm LayerNorm RMSNorm"
+NORMS = "batch_norm group_norm instance_norm layer_norm native_layer_norm renorm rms_norm"
+NORMS = frozenset(f"{NORMS} BatchNorm1d CosineSimilarity GroupNorm LayerNorm RMSNorm".split())
 RELATIVES = [
-    ({"layer_norm", "rms_norm", "std", "var"}, {*STATISTICS.split(), *LAYERS.split()}),
+    ({"layer_norm", "rms_norm"}, NORMS),
+    ({"std", "var"}, NORMS | {"corrcoef", "cov"}),
     ({"grad"}, {"eig", "eigvals"}),  # they make complex numbers, and with them a derivative
 ]
 SPACES = {path: frozenset(names.split()) for path, names in SPACES.items()}
