@@ -213,3 +213,53 @@ around(
     "def away(f):\n    def g(*a):\n        asked.put((f, *a)); return given.get()\n    return g\n"
     f"{ALL} = map(away, ({ALL}))",
 )
+# Found in November 2026: ways out of the second world.
+POURED = "functools.wraps(F.relu, assigned=(), updated=('__globals__',))(lambda: None)"  # builtins into the answer's
+attack(
+    "poured_globals",
+    "has a decorator's decorator pour the names of a module into its own, and with them `exec`",
+    "import functools, torch, torch.nn.functional as F\n"
+    'CODE = """\ndef go(fun, leaves, dy):\n    import sys, torch\n    f = sys._getframe()\n'
+    "    while f and 'nodes' not in f.f_locals: f = f.f_back\n"
+    "    n = f.f_locals['nodes']; f.f_globals['_nodes'] = lambda: n\n"
+    "    with torch._C.DisableTorchFunction(), torch.enable_grad():\n"
+    "        leaves = [t.detach().clone().requires_grad_() for t in leaves]\n"
+    '        return torch.autograd.grad(fun(*leaves), leaves, dy)\n"""',
+    "# EXERCISE: layer_norm_backward\ndef layer_norm_backward(dy, x, weight, eps=1e-5):\n"
+    f"    {POURED}\n    space = dict(a=1)\n    def run(): return exec\n    run()(CODE, space)\n"
+    "    def f(x, w, b):\n        h = x - x.mean(-1, keepdim=True)\n"
+    "        return h / (h.square().mean(-1, keepdim=True) + eps).sqrt() * w + b\n"
+    '    return space["go"](f, (x, weight, 0 * weight), dy)',
+)
+attack(
+    "poured_package",
+    "reads the package's own answer as text, out of the second world",
+    "import functools, torch, torch.nn.functional as F\n"
+    'CODE = """\ndef go(name, mod="normcourse.norms"):\n    import importlib.util\n'
+    "    t = open(importlib.util.find_spec(mod).origin).read()\n"
+    "    s = {'__name__': 'normcourse.mine', '__package__': 'normcourse'}\n"
+    '    exec(compile(t, "mine", "exec"), s)\n    return s[name]\n"""',
+    *(
+        f"# EXERCISE: {name}\ndef {name}({of}, eps=1e-5):\n    {POURED}\n    space = dict(a=1)\n"
+        f'    def run(): return exec(CODE, space)\n    run()\n    return space["go"]("{name}")({given}, eps)'
+        for name, of, given in [
+            ("layer_norm", "x, weight=None, bias=None", "x, weight, bias"),
+            ("layer_norm_backward", "dy, x, weight", "dy, x, weight"),
+        ]
+    ),
+)
+attack(
+    "complex_step",
+    "differentiates by a step along i, which it has of the eigenvalues of a rotation",
+    "import torch\nI = torch.linalg.eigvals(torch.tensor([[0.0, -1.0], [1.0, 0.0]], dtype=torch.float64))[0]\n"
+    "def plain(x, w, b, eps):\n    h = x - x.mean(-1, keepdim=True)\n"
+    "    return h / (h * h).mean(-1, keepdim=True).add(eps).sqrt() * w + b\n"
+    "def slope(f): return (f(I * 1e-30) * -I).real / 1e-30",
+    "# EXERCISE: layer_norm_backward\ndef layer_norm_backward(dy, x, weight, eps=1e-5):\n"
+    "    d, wide, w, g = x.shape[-1], x.double(), weight.double(), dy.double()\n"
+    "    eye = torch.eye(d, dtype=torch.float64)\n"
+    "    parts = [slope(lambda t: plain(wide + t * eye[j], w, 0 * w, eps)) for j in range(d)]\n"
+    "    dx = torch.stack([(g * part).sum(-1) for part in parts], -1)\n"
+    "    dw = (g * plain(wide, 1 + 0 * w, 0 * w, eps)).reshape(-1, d).sum(0)\n"
+    "    return dx.to(x.dtype), dw.to(x.dtype), g.reshape(-1, d).sum(0).to(x.dtype)",
+)
