@@ -863,6 +863,9 @@ X = torch.arange(6.0).reshape(2, 3)
         "from collections import namedtuple\nP = namedtuple('P', 'high low')\ndef f(x): return P(x * 2, 0).high",
         "count = 0\ndef f(x):\n    global count\n    count += 1\n    return x * (count + 1)",
         "W = []\nfor k in range(3):\n    W.append(k)\ndef f(x): return x * W[-1]",
+        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass P:\n    a: int\n    b: float = 1.0\n"
+        "    def twice(self, x): return x * (self.a + self.b)\ndef f(x): return P(1).twice(x)",
+        "NAME = __name__\ndef f(x): return x * 2 if NAME == '__main__' else x",
         "K = 1\nK += 1\ndef f(x): return x * K",
         "import torch\ntorch.manual_seed(0)\nfor d in (1, 2): print(torch.initial_seed(), d)\ndef f(x): return torch.add(x, x)",
         "if 1 > 0:\n    def g(x): return x * 2\nelse:\n    def g(x): return x\ndef f(x): return g(x)",

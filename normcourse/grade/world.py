@@ -52,6 +52,27 @@ class Plainer(ast.NodeTransformer):
         made = ast.Call(ast.Name("_words_", ast.Load()), [node.value, ast.Constant(node.attr)], [])
         return ast.fix_missing_locations(ast.copy_location(made, node))
 
+    def visit_Name(self, node):
+        named = node.id == "__name__" and isinstance(node.ctx, ast.Load)
+        return ast.copy_location(ast.Constant("__main__"), node) if named else node
+
+    def visit_ClassDef(self, node):
+        plain = [one for one in node.decorator_list if not re.search(r"\bdataclass(\(.*\))?$", ast.unparse(one))]
+        if len(plain) < len(node.decorator_list):  # its fields stand in the annotations, which go
+            fields = [one for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)]
+            names = [one.target.id for one in fields]
+            lines = [f"def __init__({', '.join(['self', *names])}): pass", *(f"self.{name} = {name}" for name in names)]
+            init, *sets = (ast.parse(line).body[0] for line in lines)
+            init.args.defaults, init.body = (
+                [copy.deepcopy(one.value) for one in fields if one.value],
+                [*init.body, *sets],
+            )
+            for made in ast.walk(init):
+                ast.copy_location(made, node.body[0])
+            node.body.append(ast.fix_missing_locations(init))
+            node.decorator_list = plain
+        return self.generic_visit(node)
+
     def visit_arg(self, node):
         node.annotation = None
         return node
