@@ -865,6 +865,8 @@ X = torch.arange(6.0).reshape(2, 3)
         "W = []\nfor k in range(3):\n    W.append(k)\ndef f(x): return x * W[-1]",
         "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass P:\n    a: int\n    b: float = 1.0\n"
         "    def twice(self, x): return x * (self.a + self.b)\ndef f(x): return P(1).twice(x)",
+        "def f(x): return x + x\nplain = f\ndef f(x): return plain(x)",
+        "def f(x): return x * 2 if type(x).__name__ == 'Tensor' and type(0) is int else x",
         "NAME = __name__\ndef f(x): return x * 2 if NAME == '__main__' else x",
         "K = 1\nK += 1\ndef f(x): return x * K",
         "import torch\ntorch.manual_seed(0)\nfor d in (1, 2): print(torch.initial_seed(), d)\ndef f(x): return torch.add(x, x)",
@@ -891,6 +893,8 @@ def test_what_honest_answers_are_written_with_runs_in_the_second_world(source):
         ("import torch\ndef f(x): return torch.jit.script(x)", 2),
         ("def f(x): return '{0.__class__}'.format(x)", 1),
         ("def f(x): return '{0[0]}'.format(x)", 1),
+        ("def f(x): return type(lambda: 0)", 1),
+        ("def f(x): return type(int)", 1),
         ("def f(x): return x.__name__.__class__", 1),
         ("def f(x):\n    match [1]:\n        case [*__builtins__]: return __builtins__", 3),
         ("def f(x, super=dict):\n    super().__init__(a=1)", 1),

@@ -73,6 +73,7 @@ SPACES = {
     "torch.autograd.functional": "jacobian jvp vjp",
     "torch.func": "grad jacfwd jacrev jvp vjp vmap",
     "torch.optim": "SGD Adam AdamW",
+    "torch.cuda": "is_available device_count",
     "torch.distributions": "Normal Binomial",
     "numpy.polynomial": "hermite_e",
     "numpy.polynomial.hermite_e": "hermegauss",
@@ -153,3 +154,4 @@ ATTRIBUTES = {
 }
 ATTRIBUTES = {kind: frozenset(names.split()) for kind, names in ATTRIBUTES.items()}
 MODULE = frozenset(MODULE.split())
+KINDS = {*ATTRIBUTES, *(getattr(torch.nn, name) for name in NN.split()), bool, range, type(None)}  # what `type` says

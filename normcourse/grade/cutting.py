@@ -26,19 +26,21 @@ def cut(code, name):
         for statement in statements:
             for one in _bindings(statement):
                 (bound if i <= last else later).setdefault(one, []).append(statement)
-    wanted, todo, seen = {}, [name], set()
+    wanted, todo, seen = {}, [(name, None)], set()
     while todo:
-        one = todo.pop()
-        if one in seen:
+        one, before = todo.pop()
+        if (one, before) in seen:
             continue
-        seen.add(one)
-        for statement in reversed(bound.get(one) or later.get(one) or ()):
+        seen.add((one, before))
+        known = bound.get(one) or later.get(one) or []
+        for statement in reversed([s for s in known if before is None or s.lineno < before] or known):
             for node in ast.walk(statement):
                 if isinstance(node, (ast.Import, ast.ImportFrom)):
                     imported |= {key: path for key, path in imports_of(node) if key == one}
             wanted[id(statement)] = statement
             used = _used(statement)
-            todo += sorted(used)
+            place = None if isinstance(statement, DEFINES) else statement.lineno  # what runs there uses what was before
+            todo += [(other, place) for other in sorted(used)]
             if isinstance(statement, DEFINES) or (one not in used and not isinstance(statement, MAY_BIND)):
                 break
     imports = (ast.Import, ast.ImportFrom)

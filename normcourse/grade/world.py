@@ -56,6 +56,11 @@ class Plainer(ast.NodeTransformer):
         named = node.id == "__name__" and isinstance(node.ctx, ast.Load)
         return ast.copy_location(ast.Constant("__main__"), node) if named else node
 
+    def visit_Call(self, node):
+        if isinstance(node.func, ast.Name) and node.func.id == "type" and len(node.args) == 1 and not node.keywords:
+            node.func = ast.copy_location(ast.Name("_type_", ast.Load()), node.func)
+        return self.generic_visit(node)
+
     def visit_ClassDef(self, node):
         plain = [one for one in node.decorator_list if not re.search(r"\bdataclass(\(.*\))?$", ast.unparse(one))]
         if len(plain) < len(node.decorator_list):  # its fields stand in the annotations, which go
@@ -108,7 +113,7 @@ class Policy(RestrictingNodeTransformer):
             self.error(node, name)
 
     def visit_Name(self, node):
-        if node.id not in ("_inplacevar_", "_import_", "_words_"):
+        if node.id not in ("_inplacevar_", "_import_", "_words_", "_type_"):
             self.check_name(node, node.id)
         return node
 
@@ -247,7 +252,7 @@ class World:
         known |= {"_getitem_": operator.getitem, "_getiter_": iter, "_apply_": lambda f, *a, **k: f(*a, **k)}
         known |= {"_inplacevar_": lambda sign, old, value: INPLACE[sign](old, value)}
         known |= {"_unpack_sequence_": guarded_unpack_sequence, "_iter_unpack_sequence_": guarded_iter_unpack_sequence}
-        known |= {"_import_": self._import, "_words_": _words}
+        known |= {"_import_": self._import, "_words_": _words, "_type_": self._type}
         for key, path in imported.items():  # what is not held is said only where it is used
             known[key] = self._import(path) if _holds(path) or self._is_closed(path) else Space(path)
         exec(compiled.code, known)
@@ -287,6 +292,12 @@ class World:
         elif any(isinstance(value, owner) and name in names for owner, names in allowed.ATTRIBUTES.items()):
             return self._watched(name, getattr(value, name))
         raise _not_understood(f"{kind.__name__}.{name}")
+
+    def _type(self, value):
+        kind = type(value)
+        if kind not in self.own and kind not in allowed.KINDS:
+            raise _not_understood(f"type: {kind.__name__}")
+        return kind
 
     def _write(self, value):
         return Writer(value, type(value) in self.own)
