@@ -3,6 +3,8 @@
 Every model has `blocks`, its residual branches in order, which is where `measure` looks.
 """
 
+import contextlib
+import threading
 from numbers import Integral
 
 import torch
@@ -13,7 +15,20 @@ from .norms import NORMS
 from .registry import find
 from .residual import PLACEMENTS
 
+_one_at_a_time = threading.RLock()
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "linear": nn.Identity}
+
+
+@contextlib.contextmanager
+def seeded(seed):
+    """torch's global generator at this seed inside, and as it was afterwards, for one thread at a time.
+
+    For models of others, which draw their weights from no other generator: an explorer's thread may make one while a
+    cell does.
+    """
+    with _one_at_a_time, torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
 
 
 def deep_mlp(depth, width, placement="residual", norm=None, activation="relu", gain=1.0, seed=0, dropout=0.0, bias=0.0):

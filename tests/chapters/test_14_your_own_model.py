@@ -1,6 +1,7 @@
 """What chapter 14 states about real architectures, and that it goes on without `transformers`."""
 
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -23,6 +24,18 @@ WIRINGS = {
 @pytest.fixture(scope="module")
 def seen():
     return {name: examine(*architectures.build(name, 12)) for name in architectures.REAL}
+
+
+def test_models_made_in_two_threads_at_once_are_those_made_alone_and_each_is_its_own():
+    names, seeds = [*architectures.REAL] * 4, range(20)
+    make = lambda name, seed: architectures.build(name, 2, 32, seed=100 + seed)[0]  # noqa: E731
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(make, names, seeds))
+    architectures._built.cache_clear()
+    for name, seed, model in zip(names, seeds, together):
+        alone = make(name, seed)
+        assert alone is not model and alone.state_dict().keys() == model.state_dict().keys()
+        assert all(torch.equal(a, b) for a, b in zip(alone.state_dict().values(), model.state_dict().values()))
 
 
 def test_the_five_models_are_wired_as_the_lesson_says(seen):

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ... import data
+from ...models import seeded
 from ...norms import LayerNorm
 from ...train import train
 from ..learning_rates import loss_difference
@@ -186,8 +187,7 @@ class WideNorm(HalfNorm):
 
 def next_character_model(vocabulary, norm, seed=0):
     """The next character from eight: each becomes 8 numbers, these are normalised, and two matrices do the rest."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         characters = nn.Embedding(vocabulary, 8)
         nn.init.normal_(characters.weight, std=0.02)
         return nn.Sequential(characters, norm, nn.Flatten(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, vocabulary))

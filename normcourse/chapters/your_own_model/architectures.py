@@ -1,5 +1,6 @@
 """Real architectures with random weights, small enough for a notebook: configurations only, nothing is downloaded."""
 
+import copy
 import functools
 import importlib.util
 
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 from ...i18n import text
-from ...models import Transformer
+from ...models import Transformer, seeded
 
 WORDS, LENGTH = 256, 32  # vocabulary, tokens of a sequence
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -42,11 +43,18 @@ def architectures():
     return names
 
 
-@functools.lru_cache(maxsize=32)
 def build(name, depth=12, width=64, dtype="fp32", seed=0):
-    """A model of `depth` blocks as its authors initialise it, in evaluation mode, and token ids or states to run on."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    """A model of `depth` blocks as its authors initialise it, in evaluation mode, and token ids or states to run on.
+
+    Each call gives a model of its own: an explorer's thread and a cell may examine theirs at the same time.
+    """
+    model, inputs = _built(name, depth, width, dtype, seed)
+    return copy.deepcopy(model), inputs
+
+
+@functools.lru_cache(maxsize=32)
+def _built(name, depth, width, dtype, seed):
+    with seeded(seed):  # `transformers` draws from no other generator
         model = _real(name, depth, width) if name in REAL else _instead(name, depth, width)
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randint(3, WORDS, (2, LENGTH), generator=generator)
