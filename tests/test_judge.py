@@ -1439,7 +1439,8 @@ def test_ctrl_c_ends_a_run_at_once_and_what_was_being_graded_is_graded_when_it_g
     wrong = "# EXERCISE: welford\ndef welford(x):\n    return x"  # where an answer is right alone, no cell is run
     slow = hand_in(tmp_path / "all", a=[IMPORTS, "while True: pass", wrong])
     command = [sys.executable, "-m", "normcourse.grade", slow, "--out", tmp_path / "out", "--tests", tests_of_03]
-    running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  a shell in the background ignores it
+    running = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     assert wait_for(lambda: any(cpu(pid) > 0.5 and polite(pid) for pid in descendants(running.pid)), 300)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=120)
