@@ -894,6 +894,7 @@ def test_what_honest_answers_are_written_with_runs_in_the_second_world(source):
         ("def f(x): return '{0.__class__}'.format(x)", 1),
         ("def f(x): return '{0[0]}'.format(x)", 1),
         ("def f(x): return type(lambda: 0)", 1),
+        ("def f(x): return _words_(f, '__module__')", 1),
         ("def f(x): return type(int)", 1),
         ("def f(x): return x.__name__.__class__", 1),
         ("def f(x):\n    match [1]:\n        case [*__builtins__]: return __builtins__", 3),

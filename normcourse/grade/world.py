@@ -25,6 +25,7 @@ from . import allowed
 from .cutting import CELL, FILE, cut, imports_of
 
 GUARDS = re.compile(r"__|_.*_$")
+WORDS = ("__name__", "__qualname__", "__doc__")
 METHODS = {f"__{name}__" for name in allowed.MAGIC.split()}
 
 
@@ -47,7 +48,7 @@ class Plainer(ast.NodeTransformer):
 
     def visit_Attribute(self, node):
         self.generic_visit(node)
-        if node.attr not in ("__name__", "__qualname__", "__doc__") or not isinstance(node.ctx, ast.Load):
+        if node.attr not in WORDS or not isinstance(node.ctx, ast.Load):
             return node
         made = ast.Call(ast.Name("_words_", ast.Load()), [node.value, ast.Constant(node.attr)], [])
         return ast.fix_missing_locations(ast.copy_location(made, node))
@@ -224,7 +225,7 @@ class Words(string.Formatter):
 
 def _words(value, name):
     """`value.__name__` and the like."""
-    found = getattr(value, name, None)
+    found = getattr(value, name, None) if name in WORDS else value  # a text may call this with any name
     if not isinstance(found, str | None):
         raise _not_understood(f".{name}")
     return found
