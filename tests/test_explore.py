@@ -560,19 +560,26 @@ def test_parameters_may_be_called_as_the_arguments_of_explore():
 
 
 def in_browser(explorer, number):
-    """The picture on top where the linked control has this number: as the browser's `Stack` finds it."""
-    child = explorer._reel.stack.children[number]
-    return base64.b64decode(bytes(child.value).split(b",")[1]) if isinstance(child, ipywidgets.Image) else None
+    """The picture on top where the linked control has this number: as the browser's `Tab` finds it."""
+    kind, _, picture = bytes(explorer._reel.tab.children[number].value).partition(b",")
+    return base64.b64decode(picture) if kind == b"data:image/png;base64" else None
+
+
+def sign(explorer, number):
+    """What the browser says where the linked control has this number; None where it shows a picture, or the live one
+    through a transparent pixel."""
+    kind, _, drawing = bytes(explorer._reel.tab.children[number].value).partition(b",")
+    return base64.b64decode(drawing).decode() if kind == b"data:image/svg+xml;base64" else None
 
 
 def arrived(explorer):
     """How many pictures the browser finds."""
-    return len({child for child in explorer._reel.stack.children if isinstance(child, ipywidgets.Image)})
+    return len({child for n, child in enumerate(explorer._reel.tab.children) if in_browser(explorer, n)})
 
 
 def linked(explorer):
     widget, trait = explorer._reel.link.source
-    assert explorer._reel.link.target == (explorer._reel.stack, "selected_index")
+    assert explorer._reel.link.target == (explorer._reel.tab, "selected_index")
     return widget, trait
 
 
@@ -581,7 +588,7 @@ def linked(explorer):
     ("values", "shown"),
     [
         ((1, 9), {v: v for v in range(1, 10)}),
-        ((3, 15, 4), {3: 3, 7: 7, 11: 11, 15: 15}),
+        ((3, 15, 4), {0: 3, 1: 7, 2: 11, 3: 15}),
         ((-2, 3), {i: i - 2 for i in range(6)}),
         ((0.2, 1.0, 0.2), {0: 0.2, 1: 0.4, 2: 0.6, 3: 0.8, 4: 1.0}),
         ({"a": 2, "b": 5}, {0: 2, 1: 5}),
@@ -609,18 +616,20 @@ def test_where_no_picture_is_the_browser_says_so_but_not_over_the_one_that_is_th
     monkeypatch.setattr(studio, "cell_runs", True)  # nothing is drawn ahead for the moment
     explorer = explore(experiment, draw, depth=(1, 6), gain=(0.5, 1.5, 0.5))
     widget, _ = linked(explorer)
-    over = lambda depth: explorer._reel.stack.children[depth]  # noqa: E731
-    assert isinstance(over(widget.value), ipywidgets.Box)
-    assert all("computing" in over(n).value for n in range(1, 7) if n != widget.value)
+    assert sign(explorer, widget.value) is None and arrived(explorer) == 0
+    assert all("computing" in sign(explorer, n) for n in range(1, 7) if n != widget.value)
     for depth in (6, 2):
         frontend(widget, value=depth)
         wait_for(lambda d=depth: explorer.image.value == explorer.render(depth=d))
-        wait_for(lambda d=depth: isinstance(over(d), ipywidgets.Box))
+        wait_for(lambda d=depth: sign(explorer, d) is None)
     frontend(explorer.controls["gain"].face, index=2)
-    wait_for(lambda: isinstance(over(2), ipywidgets.Box))
-    assert "computing" in over(0).value and linked(explorer) == (explorer.controls["gain"].face, "index")
+    wait_for(lambda: sign(explorer, 2) is None)
+    assert "computing" in sign(explorer, 0) and linked(explorer) == (explorer.controls["gain"].face, "index")
     i18n.set_language("en")
-    assert "计算中" not in over(0).value
+    assert "计算中" not in sign(explorer, 0)
+    studio._cell(runs=False)
+    wait_for(lambda: arrived(explorer) == 3)
+    assert [sign(explorer, n) for n in range(3)] == [None] * 3
 
 
 def test_a_slider_of_floats_and_its_face_in_the_browser_go_together():
@@ -646,7 +655,7 @@ def test_after_a_move_on_another_control_no_picture_of_before_is_found(monkeypat
     before, widgets = {in_browser(explorer, n) for n in range(1, 7)}, set(ipywidgets.Widget.widgets)
     monkeypatch.setattr(studio, "cell_runs", True)  # nothing is drawn ahead for the moment
     explorer.controls["gain"].widget.value = 1.5
-    assert arrived(explorer) == 0 and len(set(ipywidgets.Widget.widgets)) == len(widgets) - 6
+    assert arrived(explorer) == 0 and set(ipywidgets.Widget.widgets) == widgets
     assert linked(explorer) == (explorer.controls["gain"].face, "index")
     studio._cell(runs=False)
     wait_for(lambda: arrived(explorer) == 3)
@@ -676,7 +685,7 @@ def test_the_bytes_in_the_browser_are_bounded_and_the_nearest_go_first(monkeypat
     explorer = explore(experiment, draw, depth=(1, 20), gain=(0.5, 1.5, 0.5))
     wait_for(lambda: not any(studio.plans[explorer]) and not explorer._under_way)
     sent = explorer._reel.sent
-    assert 4 * one < sum(len(image.value) for image in sent.values()) < 6 * one
+    assert 4 * one < sum(map(len, sent.values())) < 6 * one
     nearest = [4 + step for step in (0, *module.AHEAD)]  # depth 5 is position 4
     assert set(sent) == set(nearest[: len(sent)]) and len(explorer._cache) >= 20
 

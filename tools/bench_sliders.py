@@ -5,7 +5,7 @@ For each explorer of each notebook, in JupyterLab in headless Chromium:
     jump      a click far away on the slider's track, to a position sent ahead or not
     label     one arrow key on a bare slider whose number the kernel writes into a label
     interact  the same experiment and drawing under `ipywidgets.interact`, a new figure and `plt.show()` each time
-A time is taken in the browser: from the key or mouse event to the first frame painted with the new picture.
+A time is taken in the browser: from the key or mouse event to the first frame shown with the new picture in it.
     sent      megabytes that lie in the browser at the end
     cell      running a one-line cell of the learner's own, at rest and while the explorer draws ahead
 """
@@ -67,28 +67,38 @@ print('state:', sum(len(soon) + len(later) for soon, later in studio.plans.value
 
 WATCH = """box => {
     window.bench = {from: null, times: []};
-    const record = now => { if (bench.from !== null) { bench.times.push(now - bench.from); bench.from = null; } };
-    const painted = () => requestAnimationFrame(() => {  // a message posted in a frame arrives when it has been painted
-        const channel = new MessageChannel();
-        channel.port1.onmessage = () => record(performance.now()); channel.port2.postMessage(0); });
-    const top = image => image === [...box.querySelectorAll('img')].at(-1);  // not the live one below
-    const watch = image => image.setAttribute('elementtiming', 'bench');  // the browser tells when it was painted whole
+    const mark = () => {  // a word that comes with the picture: the browser tells when the frame with both was shown
+        if (bench.from === null || bench.marked) return;
+        bench.marked = true;
+        document.querySelector('.bench-mark')?.remove();
+        const word = document.createElement('span');
+        word.className = 'bench-mark'; word.textContent = `${bench.times.length}`;
+        word.setAttribute('elementtiming', 'bench');
+        word.style.cssText = 'position: fixed; left: 20em; top: 3px; z-index: 9999';
+        document.body.append(word);
+    };
+    const look = image => {  // not one that is hidden, or only lets one see another
+        if (image.closest('.lm-mod-hidden') || !/^(data:image.png|blob:)/.test(image.getAttribute('src').slice(0, 20))) return;
+        if (image.complete && image.naturalWidth) mark(); else image.addEventListener('load', mark, {once: true});
+    };
     window.benchPaints?.disconnect();
-    window.benchPaints = new PerformanceObserver(list => {
-        for (const entry of list.getEntries()) if (top(entry.element)) record(entry.renderTime); });
+    window.benchPaints = new PerformanceObserver(list => { for (const entry of list.getEntries())
+        if (entry.element?.className === 'bench-mark') {
+            bench.times.push(entry.renderTime - bench.from); bench.from = null; } });
     benchPaints.observe({type: 'element'});
     window.benchObserver?.disconnect();
     window.benchObserver = new MutationObserver(changes => { for (const change of changes) {
-        if (change.target.matches('.bench-label .widget-label:last-child')) painted();
-        if (change.type === 'attributes') watch(change.target);
+        if (change.target.matches('.bench-label .widget-label:last-child')) mark();
+        if (change.type === 'attributes' && change.target.matches('img')) look(change.target);
         for (const node of change.addedNodes) {
-            if (node.matches?.('img')) watch(node);
-            node.querySelectorAll?.('img').forEach(watch);
+            if (node.matches?.('img')) look(node);
+            node.querySelectorAll?.('img').forEach(look);
         }
     }});
-    benchObserver.observe(box, {subtree: true, childList: true, attributes: true, attributeFilter: ['src']});
+    benchObserver.observe(box, {subtree: true, childList: true, attributes: true, attributeFilter: ['src', 'class']});
     for (const event of ['keydown', 'pointerdown', 'mousedown'])
-        document.addEventListener(event, () => { bench.from ??= performance.now(); }, true);
+        document.addEventListener(event, () => {
+            if (bench.from === null) { bench.from = performance.now(); bench.marked = false; } }, true);
 }"""
 
 
@@ -131,7 +141,7 @@ class Timed:
         """The same for an explorer that has only choices: to the second value of the first one, and back."""
 
         def choose(index):
-            self.page.evaluate("bench.from = performance.now()")
+            self.page.evaluate("bench.from = performance.now(), bench.marked = false")
             self.box.locator("select").first.select_option(index=index)
 
         here = min(1, self.box.locator("select").first.evaluate("select => select.selectedIndex"))

@@ -14,6 +14,7 @@ from playwright.sync_api import sync_playwright
 CHROMIUM = ["chromium", "chromium-browser", "google-chrome"]
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update"]
+FLAGS += ["--disable-checker-imaging"]  # a frame waits for the pictures in it, so that its time is theirs
 
 
 @contextlib.contextmanager
@@ -152,9 +153,12 @@ class Notebook:
 
 
 def pixels(explorer):
-    """What tells one picture from another: the bytes behind the image of an explorer that lies on top."""
-    return explorer.locator("img").last.evaluate(
-        """async image => { const data = await (await fetch(image.src)).arrayBuffer();
+    """What tells one picture from another: the bytes behind the one that an explorer shows."""
+    return explorer.evaluate(
+        """async box => {
+            const shown = image => image.checkVisibility() && /^(data:image.png|blob:)/.test(image.src);
+            const image = [...box.querySelectorAll('img')].filter(shown).at(-1);
+            const data = await (await fetch(image.src)).arrayBuffer();
             const hash = await crypto.subtle.digest('SHA-1', data);
             return Array.from(new Uint8Array(hash)).join() }"""
     )

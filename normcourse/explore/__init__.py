@@ -140,7 +140,7 @@ class Explorer:
                 control.link.close()
         with self._showing:
             if self._reel:
-                self._reel.close()
+                self._reel.link.close()
             close_widgets(self.widget, keep=[c.widget for c in self.controls.values() if not c.ours])
             for control in self.controls.values():
                 if control.ours:
@@ -225,7 +225,7 @@ class Explorer:
                 self._work(position)
 
     def _new_reel(self):
-        """None where there is no `Stack` (ipywidgets 7) or what a thread sends does not arrive."""
+        """None with ipywidgets 7, which has no `Stack`, and where what a thread sends does not arrive."""
         if not hasattr(ipywidgets, "Stack") or in_colab():
             return None
         for control in self.controls.values():
@@ -273,14 +273,12 @@ class Explorer:
         """Whether the browser is to get the picture of this position and has not."""
         return bool(self._reel) and self._reel.takes(self._star(position), position[self._axis])
 
-    def _work_ahead(self, position, last):
-        """Draw a position that nobody waits for, and send it; last: of those planned for now."""
+    def _work_ahead(self, position):
+        """Draw a position that nobody waits for, and send it."""
         picture = self._frame(position)
         with self._showing:
-            if self._reel and not self.closed:
-                if self._sendable(position) and self._cache.get(self._key(position)) is picture:  # in these words
-                    self._reel.send(position[self._axis], picture)
-                self._reel.lay(at_once=last)
+            if not self.closed and self._sendable(position) and self._cache.get(self._key(position)) is picture:
+                self._reel.send(position[self._axis], picture)  # in these words
 
     def _show(self, position, picture):
         with self._showing:

@@ -40,12 +40,16 @@ class Control:
 
     def follow(self, most):
         """Have the browser follow this control, if it has at most so many numbers: `source` is a (widget, trait)
-        that is a whole number, `stops` the position at each of them. Where the control has no such trait, as sliders of
-        floats, a slider over its positions, its `face`, is shown in its place."""
+        that is a whole number, `stops` the position at each of them, None below the first. Where the control has no
+        such trait, as sliders of floats, a slider over its positions, its `face`, is shown in its place."""
         if self.watched == "index":
             self.source, self.stops = (self.widget, "index"), range(self.count)
-        elif isinstance(self.widget, ipywidgets.IntSlider) and self.widget.min >= 0 and self.widget.max < most:
-            self.source, self.stops = (self.widget, "value"), [*map(self.index, range(self.widget.max + 1))]
+        elif (
+            isinstance(self.widget, ipywidgets.IntSlider)
+            and self.widget.step == 1
+            and 0 <= self.widget.min <= self.widget.max < most
+        ):
+            self.source, self.stops = (self.widget, "value"), [None] * self.widget.min + [*range(self.count)]
         elif self.ours and self.values is None and self.count <= most:
             digits = self.widget.readout_format
             options = [(format(self.at(i), digits), i) for i in range(self.count)]

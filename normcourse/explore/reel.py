@@ -1,25 +1,29 @@
 """The reel: pictures drawn ahead lie in the browser, where a control steps through them without the kernel.
 
-A `Stack` shows the child at its `selected_index`, which the browser links to the control that moved last. It lies on
-the live `Image` that the kernel fills. For the moment that the browser takes to decode a picture the stack is empty:
-then one sees the live image, with the picture shown last. So it is at a position whose picture was not sent, and where
-that lasts, because the kernel is busy, the browser says by itself that it is computing.
+A `Tab` without its bar has an image for each number of a control, and the browser links the one it shows to the control
+that moved last. It keeps those it does not show, so that a step makes no new element. They lie on the live `Image` that
+the kernel fills: at a position whose picture was not sent one sees that, with the picture shown last, and where this
+lasts, because the kernel is busy, the browser says by itself that it is computing. The images stay the same ones and
+get new pictures: with other children, a `Tab` loses which one it shows.
 """
 
 import base64
-import time
+import itertools
 
 import ipywidgets
 
-from ..cells import close_widgets
 from ..i18n import text
 
 BYTES_SENT = 6_000_000  # the pictures of one explorer in the browser
-BATCH = 0.2  # seconds
-NUMBERS = 500  # a control with more of them goes through the kernel
-WAITING = """<style>@keyframes nc-wait {{ 0%, 99% {{ opacity: 0 }} 100% {{ opacity: 1 }} }}
-.nc-wait {{ animation: nc-wait .6s; display: inline-block; padding: 0 .6em; color: #333; background: #eee }}</style>
-<span class="nc-wait">{}</span>"""
+NUMBERS = 200  # a control with more of them goes through the kernel
+NOTHING = b"data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="  # one transparent pixel
+SIGN = """<svg xmlns="http://www.w3.org/2000/svg" width="220" height="26"><rect width="220" height="26" fill="#eee"/>
+<text x="10" y="18" font-size="14" font-family="sans-serif" fill="#333">{}</text></svg>"""
+STYLE = """<style>@keyframes nc-wait { 0%, 99% { opacity: 0 } 100% { opacity: 1 } }
+.jupyter-widgets.nc-reel > .widget-tab-bar { display: none }
+.jupyter-widgets.nc-reel > .widget-tab-contents { padding: 0; border: 0; overflow: hidden; background: none }
+.nc-reel img[src^="data:image/svg"] { animation: nc-wait .6s; object-fit: none !important; object-position: 0 0 }
+</style>"""
 
 
 class Reel:
@@ -32,65 +36,45 @@ class Reel:
 
     def __init__(self, live, controls):
         self.live, self.control, self.star = live, controls[0], None
-        self.sent, self.bytes = {}, 0  # position along the control: Image
-        self.unlaid, self.laid = False, 0.0
+        self.sent, self.bytes = {}, 0  # position along the control: address of its picture
         self.there = None  # the position whose picture the live image has
-        self.length = max(len(control.stops) for control in controls)
-        self.waiting, self.empty = ipywidgets.HTML(), ipywidgets.Box()
-        number = getattr(*self.control.source)
-        place = {"grid_area": "1 / 1", "overflow": "hidden"}
-        self.stack = ipywidgets.Stack([self.empty] * self.length, selected_index=number, layout=place)
+        self.waiting = _sign()
+        numbers = range(max(len(control.stops) for control in controls))
+        self.pictures = [ipywidgets.Image(value=NOTHING, format="url", layout=live.layout) for _ in numbers]
+        place = {"grid_area": "1 / 1", "overflow": "hidden", "margin": "0"}
+        self.tab = ipywidgets.Tab(self.pictures, selected_index=getattr(*self.control.source), layout=place)
+        self.tab.add_class("nc-reel")
         live.layout.grid_area = place["grid_area"]
         columns = {"grid_template_columns": "minmax(0, 1fr)", "overflow": "hidden"}
-        self.widget = ipywidgets.GridBox([live, self.stack], layout=columns)
-        self.link = ipywidgets.jsdlink(self.control.source, (self.stack, "selected_index"))
+        self.style = ipywidgets.HTML(STYLE, layout={"display": "none"})
+        self.widget = ipywidgets.GridBox([live, self.tab, self.style], layout=columns)
+        self.link = ipywidgets.jsdlink(self.control.source, (self.tab, "selected_index"))
 
     def turn(self, control, star, there):
         """Follow this control. In a new star the browser holds no picture yet; the live image may have that of the
         position `there`."""
-        if star == self.star:
-            if there not in (None, self.there, *self.sent):
-                self.there = there
-                self._lay()
+        if star == self.star and there in (None, self.there, *self.sent):
             return
-        old, self.sent, self.bytes, self.star, self.there = self.sent, {}, 0, star, None
-        self.waiting.value = WAITING.format(text("计算中 …", "computing …", between=" "))
-        if old:
-            self._lay()
-            for image in old.values():
-                image.close()
+        if star != self.star:
+            self.sent, self.bytes, self.star, self.waiting = {}, 0, star, _sign()
+        self.there = there
         if control is not self.control:
             self.control, self.link.source = control, control.source
-        self.there = there
-        self._lay()
+        for picture, index in itertools.zip_longest(self.pictures, control.stops):
+            here = NOTHING if index in (None, self.there) else self.waiting
+            picture.value = self.sent.get(index, here)
 
     def takes(self, star, index):
         return star == self.star and index not in self.sent and self.bytes < BYTES_SENT
 
     def send(self, index, picture):
-        """Send the picture of a position. The browser finds it after the next `lay`.
+        """Send the picture of a position: as a data URL, which browsers have at once, and not the address of bytes,
+        which they have only after asking another process."""
+        self.sent[index] = b"data:image/png;base64," + base64.b64encode(picture)
+        self.bytes += len(self.sent[index])
+        self.pictures[self.control.stops.index(index)].value = self.sent[index]
 
-        As a data URL: browsers have that at once, and the address of bytes only after asking another process.
-        """
-        address = b"data:image/png;base64," + base64.b64encode(picture)
-        self.sent[index] = ipywidgets.Image(value=address, format="url", layout=self.live.layout)
-        self.bytes += len(address)
-        self.unlaid = True
 
-    def lay(self, at_once=True):
-        """Have the browser find what was sent: once for several pictures where they come fast."""
-        if self.unlaid and (at_once or time.monotonic() - self.laid > BATCH):
-            self._lay()
-
-    def close(self):
-        self.link.close()
-        for image in self.sent.values():
-            image.close()
-        close_widgets(self.waiting)
-        close_widgets(self.empty)
-
-    def _lay(self):
-        self.unlaid, self.laid = False, time.monotonic()
-        places = {self.there: self.empty, **self.sent}
-        children = [places.get(index, self.waiting) for index in self.control.stops]
-        self.stack.children = children + [self.empty] * (self.length - len(children))
+def _sign():
+    sign = SIGN.format(text("计算中 …", "computing …", between=" "))
+    return b"data:image/svg+xml;base64," + base64.b64encode(sign.encode())

@@ -124,7 +124,7 @@ class Studio:
                     continue
                 position = positions.pop(0)
             with contextlib.suppress(BaseException):  # shown when somebody goes there
-                explorer._work_ahead(position, last=not positions)
+                explorer._work_ahead(position)
             del explorer
 
     def _next_plan(self):
