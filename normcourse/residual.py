@@ -151,7 +151,10 @@ class PostNorm(Placement):
 
 @PLACEMENTS.register
 class PreNorm(Placement):
-    """The wiring of GPT-2 and most models since. Xiong et al., "On Layer Normalization in the Transformer" (2020)."""
+    """The wiring of GPT-2 and most models since.
+
+    Xiong et al., "On Layer Normalization in the Transformer Architecture" (2020).
+    """
 
     name, title, look = "pre_norm", ("前置归一化", "Pre-Norm"), Look(BLUE, "v")
     formula = "x + f(norm(x))"

@@ -26,7 +26,7 @@ IMAGES = {**SMALL, "image_size": 16, "patch_size": 4}
 # model, its configuration, the wiring and norm of all its branches, how the factor is written, norms within branches.
 # GPT-2: Radford et al. (2019), 2.3. Llama: Touvron et al. (2023), 2.2. Qwen2, Qwen3 (QK-norm) and Mistral follow Llama.
 # BERT: Devlin et al. (2019), 3, and RoBERTa: the first Transformer's. Gemma 2: Gemma Team (2024), 2; OLMo 2: OLMo Team
-# (2025), 3.2. ViT: Dosovitskiy et al. (2021), equations 2 and 3.
+# (2025), 2.1. ViT: Dosovitskiy et al. (2021), equations 2 and 3.
 KNOWN = {
     "GPT2LMHeadModel": ("GPT2Config", GPT, "pre_norm", "layer_norm", "w", 0),
     "LlamaForCausalLM": ("LlamaConfig", KV, "pre_norm", "rms_norm", "w", 0),

@@ -103,7 +103,7 @@ def jacobian_spectrum(model, inputs=None, *, layers=None, seed=0, **labels):
 
 
 def path_gradients(model, inputs=None, *, batch_size=16, seed=0, **labels):
-    """The gradient of a residual stack taken apart by path length, as in Veit et al. (2016), section 4.
+    """The gradient of a residual stack taken apart by path length, as in Veit et al. (2016), section 5.
 
     Every block offers two ways back, the skip or the branch, so the gradient at the input is a sum over 2^L paths.
     All paths through exactly k branches are summed exactly: with v_k for the part that has met k branches,
