@@ -128,9 +128,9 @@ def _weights(run):
     """A block whose weights are far from those of the same name in the other blocks."""
     sizes = defaultdict(dict)
     for number_, (_, _, block) in enumerate(run.edges, start=1):
-        for name, parameter in block.named_parameters():
-            if parameter.dim() > 1:
-                sizes[name, tuple(parameter.shape)][number_] = float(parameter.detach().double().square().mean().sqrt())
+        for name, parameter in run.named[id(block)]:
+            if parameter.dim() > 1 and parameter.numel():
+                sizes[name, tuple(parameter.shape)][number_] = run.sizes[id(parameter)] / parameter.numel() ** 0.5
     for (name, _), of_blocks in sizes.items():
         middle = statistics.median(of_blocks.values())
         for block, size in of_blocks.items():
@@ -147,8 +147,9 @@ def _frozen(run):
     """Parameters that get no gradient, where those of other blocks do."""
     counts = {}
     for number_, (_, _, block) in enumerate(run.edges, start=1):
-        without = [p for p in block.parameters() if run.gradients.get(id(p)) is None]
-        counts[number_] = sum(p.numel() for p in without), sum(p.numel() for p in block.parameters())
+        parameters = [p for _, p in run.named[id(block)]]
+        without = [p for p in parameters if run.gradients.get(id(p)) is None]
+        counts[number_] = sum(p.numel() for p in without), sum(p.numel() for p in parameters)
     usual = min((still for still, _ in counts.values()), default=0)
     for block, (still, total) in counts.items():
         if still > usual and run.gradients:

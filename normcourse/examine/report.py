@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 
 from ..i18n import text
 from ..residual import PLACEMENTS
@@ -35,11 +35,9 @@ class Examination:
     def __init__(self, run):
         import pandas
 
-        found = branches(run.graph)
-        self.branches = found
-        self.frame = pandas.DataFrame(run.rows)[COLUMNS]
-        self.placements = pandas.DataFrame(_rows(run, found))
-        self.frame = self.frame.assign(**_theory(self.frame, self.placements, run))
+        rows = _rows(run, branches(run.graph))
+        self.placements = pandas.DataFrame(rows)
+        self.frame = pandas.DataFrame(run.rows)[COLUMNS].assign(**_theory(rows, run))
         self.diagrams = {}
         for number in sorted({*self.placements["block"][self.placements["placement"] == NOT_OURS]}):
             start, ends, _ = run.edges[number - 1]
@@ -135,36 +133,42 @@ def _rows(run, found):
     return sorted(rows, key=lambda row: (row["block"], row["branch"]))
 
 
-def _theory(frame, placements, run):
+def _theory(placements, run):
     """The closed form of the wiring, one curve for the whole depth: of the model it takes the variance of the state
     that goes in, and one number for the first, second … branch of a block, the mean variance of these branches."""
-    nothing = {f"theory_{name}": math.nan for name in ("variance", "update", "cosine")}
-    names = [n for n in placements["placement"] if n != "plain"]
+    columns = {f"theory_{name}": [] for name in ("variance", "update", "cosine")}
+    names = [row["placement"] for row in placements if row["placement"] != "plain"]
     usual = Counter(names).most_common(1)[0][0] if names else "plain"
     wiring = PLACEMENTS.get("pre_norm" if usual == "parallel" else usual)
-    rows = placements[placements["placement"] == usual]
-    sizes = rows.groupby("branch")["variance"].mean()
-    if wiring not in LAWS or usual in ("plain", "highway") or not sizes.notna().all() or not len(sizes):
-        return nothing
+    sizes, skips, gains = defaultdict(list), defaultdict(list), defaultdict(list)
+    for row in placements:
+        if row["placement"] == usual:
+            sizes[row["branch"]].append(row["variance"])
+        skips[row["branch"]].append(row["skip"])
+        gains[row["branch"]].append(row["gain"])
+    branches = [tuple(map(_mean, (sizes[i], skips[i], gains[i]))) for i in sorted(sizes)]
+    if wiring not in LAWS or usual in ("plain", "highway") or any(math.isnan(v) for v, _, _ in branches):
+        return dict.fromkeys(columns, math.nan)
     q = run.start_variance
-    rows = {name: [] for name in nothing}
-    for _ in range(len(frame)):
+    for _ in run.rows:
         before, cosine = q, 1.0
-        for branch, v in sizes.items():
-            after, s = _step(usual, q, v, placements[placements["branch"] == branch])
+        for v, skip, gain in branches:
+            after, s = _step(usual, q, v, skip, gain)
             cosine, q = cosine * s * math.sqrt(q / after) if after > 0 else math.nan, after
-        rows["theory_variance"].append(q)
+        columns["theory_variance"].append(q)
         kept = cosine * math.sqrt(q * before)  # the part of the old state that is left, times its variance
-        rows["theory_update"].append(math.sqrt(max(q + before - 2 * kept, 0.0) / before) if before else math.nan)
-        rows["theory_cosine"].append(cosine)
-    return rows
+        columns["theory_update"].append(math.sqrt(max(q + before - 2 * kept, 0.0) / before) if before else math.nan)
+        columns["theory_cosine"].append(cosine)
+    return columns
 
 
-def _step(wiring, q, v, rows):
-    """Variance after one branch of variance v, and the factor of the old state."""
-    skip = float(rows["skip"].mean())
+def _mean(values):
+    """Of those that are known."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _step(wiring, q, v, skip, gain):
+    """Variance after one branch of variance v, and the factor of the old state. gain: of the norm behind the sum."""
     total = skip**2 * q + v
-    if wiring in ADDS:
-        return total, skip
-    gain = float(rows["gain"].mean())  # of the norm behind the sum
-    return gain, skip * math.sqrt(gain / total)
+    return (total, skip) if wiring in ADDS else (gain, skip * math.sqrt(gain / total))
