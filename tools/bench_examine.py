@@ -1,7 +1,8 @@
 """`make bench-examine`: what `normcourse.examine` adds to a forward and backward pass of the model that it examines.
 
-One thread, one process; passes and examinations alternate, medians. `adds` is (examine − pass) / pass, a pass being one
-forward and one backward with gradients of all parameters, so 3 is "as long as three passes more".
+One thread, one process; passes and examinations alternate; medians of the processor's time, which other processes
+disturb less than the clock's. A pass is one forward and one backward with gradients of all parameters; `adds` is
+(examine − pass) / pass, so that 3 means "as long as three passes more". Goal: at most 3, for any model.
 
 Arguments: how many rounds (15), then names of models (all).
 """

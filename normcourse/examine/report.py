@@ -14,6 +14,7 @@ COLUMNS = [
     *("block", "variance", "rms", "gradient", "weight", "weight_gradient", "update", "relative_update", "cosine"),
     *("outlier", "largest", "alike", "dtype", "non_finite"),
 ]
+THEORY = ("theory_variance", "theory_update", "theory_cosine")
 ADDS = ("residual", "pre_norm", "res_post_norm", "peri_norm", "parallel", "scaled_pre_norm", "layer_scale", "rezero")
 
 
@@ -36,15 +37,16 @@ class Examination:
         import pandas
 
         rows = _rows(run, branches(run.graph))
+        blocks = [row | theory for row, theory in zip(run.rows, _theory(rows, run))]
+        self.frame = pandas.DataFrame(blocks, columns=[*COLUMNS, *THEORY])
         self.placements = pandas.DataFrame(rows)
-        self.frame = pandas.DataFrame(run.rows)[COLUMNS].assign(**_theory(rows, run))
         self.diagrams = {}
-        for number in sorted({*self.placements["block"][self.placements["placement"] == NOT_OURS]}):
+        for number in sorted({row["block"] for row in rows if row["placement"] == NOT_OURS}):
             start, ends, _ = run.edges[number - 1]
-            rows = diagram(run.graph, start, ends)
-            self.diagrams[number] = pandas.DataFrame(rows, columns=["step", "operation", "inputs"])
+            steps = diagram(run.graph, start, ends)
+            self.diagrams[number] = pandas.DataFrame(steps, columns=["step", "operation", "inputs"])
         self.findings = pandas.DataFrame(
-            findings(self, run), columns=["kind", "fault", "number", "block", "chapter", "zh", "en"]
+            findings(blocks, rows, run), columns=["kind", "fault", "number", "block", "chapter", "zh", "en"]
         )
 
     @property
@@ -135,8 +137,9 @@ def _rows(run, found):
 
 def _theory(placements, run):
     """The closed form of the wiring, one curve for the whole depth: of the model it takes the variance of the state
-    that goes in, and one number for the first, second … branch of a block, the mean variance of these branches."""
-    columns = {f"theory_{name}": [] for name in ("variance", "update", "cosine")}
+    that goes in, and one number for the first, second … branch of a block, the mean variance of these branches.
+
+    Returns: a row a block, as dicts; NaN where there is no closed form."""
     names = [row["placement"] for row in placements if row["placement"] != "plain"]
     usual = Counter(names).most_common(1)[0][0] if names else "plain"
     wiring = PLACEMENTS.get("pre_norm" if usual == "parallel" else usual)
@@ -148,18 +151,17 @@ def _theory(placements, run):
         gains[row["branch"]].append(row["gain"])
     branches = [tuple(map(_mean, (sizes[i], skips[i], gains[i]))) for i in sorted(sizes)]
     if wiring not in LAWS or usual in ("plain", "highway") or any(math.isnan(v) for v, _, _ in branches):
-        return dict.fromkeys(columns, math.nan)
-    q = run.start_variance
+        return [dict.fromkeys(THEORY, math.nan)] * len(run.rows)
+    q, found = run.start_variance, []
     for _ in run.rows:
         before, cosine = q, 1.0
         for v, skip, gain in branches:
             after, s = _step(usual, q, v, skip, gain)
             cosine, q = cosine * s * math.sqrt(q / after) if after > 0 else math.nan, after
-        columns["theory_variance"].append(q)
         kept = cosine * math.sqrt(q * before)  # the part of the old state that is left, times its variance
-        columns["theory_update"].append(math.sqrt(max(q + before - 2 * kept, 0.0) / before) if before else math.nan)
-        columns["theory_cosine"].append(cosine)
-    return columns
+        update = math.sqrt(max(q + before - 2 * kept, 0.0) / before) if before else math.nan
+        found.append(dict(zip(THEORY, (q, update, cosine))))
+    return found
 
 
 def _mean(values):

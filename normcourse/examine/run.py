@@ -11,7 +11,7 @@ from .graph import Graph
 from .trace import Trace
 
 NAN = float("nan")
-TOGETHER = 2**20  # numbers of states that are measured together
+TOGETHER = 2**16  # numbers of states that are measured together: few calls for small ones, and all in the cache
 
 
 class Run:
@@ -86,7 +86,7 @@ class Run:
             groups.setdefault((kept[1].shape, kept[2].shape), []).append(kept)
         for rows, before, after in (zip(*group) for group in groups.values()):
             before, after = _wide(torch.stack(before)), _wide(torch.stack(after))
-            columns = _states(after) | _changes(before, after)
+            columns = {name: v.tolist() for name, v in {**_states(after), **_changes(before, after)}.items()}
             for i, row in enumerate(rows):
                 row.update((name, values[i]) for name, values in columns.items())
         self._kept.clear()
@@ -169,20 +169,21 @@ def _states(x):
     flat = x.flatten(1)
     finite = flat.isfinite()
     count = finite.sum(1)
-    flat = flat.where(finite, 0.0)
+    flat = flat if (whole := bool(finite.all())) else flat.where(finite, 0.0)
     mean, rms = flat.sum(1) / count, (flat.square().sum(1) / count).sqrt()
-    centred = (flat - mean[:, None]).where(finite, 0.0)
+    centred = flat - mean[:, None]
+    centred = centred if whole else centred.where(finite, 0.0)
     largest = flat.abs().amax(1).where(count > 0, NAN)
-    found = {"variance": centred.square().sum(1) / count, "rms": rms, "largest": largest, "outlier": largest / rms}
-    found |= {"alike": _alike(x), "non_finite": flat.shape[1] - count}
-    return {name: values.tolist() for name, values in found.items()}
+    found = {"variance": centred.square_().sum(1) / count, "rms": rms, "largest": largest, "outlier": largest / rms}
+    return {**found, "alike": _alike(x), "non_finite": flat.shape[1] - count}
 
 
 def _alike(x):
     """Mean cosine of two positions of a sequence, x being (blocks, batch, positions, features)."""
     if x.dim() != 4 or x.shape[2] < 2:
         return torch.full(x.shape[:1], NAN)
-    unit = torch.nn.functional.normalize(x, dim=-1)
+    size = x.square().sum(-1, keepdim=True).sqrt_().clamp_min_(1e-12)
+    unit = x / size
     pairs = unit.sum(2).square().sum(-1) - unit.square().sum((2, 3))
     return pairs.mean(1) / (x.shape[2] * (x.shape[2] - 1))
 
@@ -190,14 +191,14 @@ def _alike(x):
 def _changes(before, after):
     """How far states (blocks, …, features) move, over the rows that are finite: {column: a number for every block}."""
     if before.shape != after.shape:
-        return dict.fromkeys(("update", "relative_update", "cosine"), [NAN] * len(after))
+        return dict.fromkeys(("update", "relative_update", "cosine"), torch.full((len(after),), NAN))
     before, after = before.flatten(1, -2), after.flatten(1, -2)
-    good = before.isfinite().all(-1) & after.isfinite().all(-1)
-    count, moved = good.sum(1), (after - before).norm(dim=-1)
-    found = {
-        "update": moved.square() / before.shape[-1],
-        "relative_update": moved / before.norm(dim=-1),
-        "cosine": torch.nn.functional.cosine_similarity(before, after, dim=-1),
-    }
-    found = {name: values.where(good, 0.0).sum(1) / count for name, values in found.items()}
-    return {name: values.tolist() for name, values in (found | {"update": found["update"].sqrt()}).items()}
+    moved, one, other = ((part**2).sum(-1) for part in (after - before, before, after))
+    good = one.isfinite() & other.isfinite()
+    cosine = (before * after).sum(-1) / (one * other).clamp_min(1e-32).sqrt()
+
+    def mean(values):
+        return values.where(good, 0.0).sum(1) / good.sum(1)
+
+    update = (mean(moved) / before.shape[-1]).sqrt()
+    return {"update": update, "relative_update": mean((moved / one).sqrt()), "cosine": mean(cosine)}

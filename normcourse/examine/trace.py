@@ -17,9 +17,9 @@ ROWS = 8  # of a tensor are kept, as a sample of its values
 FROM_NOTHING = ("empty", "zeros", "ones", "full", "rand", "new_", "arange", "bernoulli_", "zero_", "fill_", "uniform_")
 DRAWN = {"normal_", "random_"}
 FUSED_ADDS = {"addmm", "baddbmm", "addbmm", "addmv"}  # with an addition before the product
-READ = {  # what a norm written in several operators begins with, and a gate: the graph compares what they are given
-    *("mul", "div", "sub", "rsub", "pow", "square", "abs", "sum", "mean", "var", "var_mean", "std", "std_mean", "norm"),
-    *("linalg_vector_norm", "_to_copy", "clone", "alias", "detach", "contiguous", "copy"),
+READ = {  # what a norm written in several operators begins with: the graph looks at what they are given
+    *("pow", "square", "abs", "sum", "mean", "var", "var_mean", "std", "std_mean", "norm", "linalg_vector_norm"),
+    *("_to_copy", "clone", "alias", "detach", "contiguous", "copy"),
 }
 
 
@@ -53,6 +53,8 @@ class Node:
         """Some of its rows in fp32, or None."""
         if self.tensor is not None:
             self.rows, self.tensor = _sample(self.tensor.detach()), None
+        if self.rows is not None and self.rows.dtype != torch.float32:
+            self.rows = self.rows.float()
         return self.rows
 
     @property
@@ -93,10 +95,12 @@ class Trace(TorchDispatchMode):
                 operands.append(node)
                 if node.active and leaf.is_floating_point():
                     active.append((node, leaf))
-                    if read and node.rows is None:
-                        node.rows = _sample(leaf)
             elif isinstance(leaf, (int, float)) and not isinstance(leaf, bool):
                 operands.append(float(leaf))
+        products = len(active) > 1 and op in ("mul", "div")  # of a row and its statistic, or of a gate and a state
+        for node, leaf in active if read or products else ():
+            if node.rows is None:
+                node.rows = _sample(leaf)
         if in_place and op == "copy":
             operands = operands[1:2]
         variances = {}
@@ -107,24 +111,23 @@ class Trace(TorchDispatchMode):
             product = self._node(op, operands[1:], out)
             operands, op = [operands[0], product], "add"
         alpha = float(kwargs.get("alpha", 1) or 1)
-        for position, tensor in enumerate(_tensors(out)):
+        for position, tensor in enumerate([out] if isinstance(out, torch.Tensor) else _tensors(out)):
             node = self._node(op, operands, tensor, position)
             node.alpha, node.variances = alpha, variances
-            if len(active) > 1 and op in ("mul", "div"):
+            if products:
                 node.rows = _sample(tensor)
             self._place(node, tensor, in_place)
         return out
 
     def find(self, tensor):
         """The node of a tensor."""
-        places = self.places.get(_storage(tensor))
-        if places:
-            if (node := places.get(_where(tensor))) is not None:
+        storage = _storage(tensor)
+        if places := self.places.get(storage):
+            if (node := places.get((tensor.storage_offset(), tensor.shape, tensor.stride()))) is not None:
                 return node
             same = [node for node in places.values() if node.numel == tensor.numel()]
             if same:  # the same memory under another shape, which no operator told of
                 return same[-1]
-        storage = _storage(tensor)
         op = "parameter" if storage in self.parameters else "input" if storage in self.inputs else "constant"
         node = self._node(op, [*places.values()][-1:] if places else [], tensor)
         self._place(node, tensor)
@@ -144,7 +147,7 @@ class Trace(TorchDispatchMode):
         return node
 
     def _place(self, node, tensor, rewrites=False):
-        storage, where = _storage(tensor), _where(tensor)
+        storage, where = _storage(tensor), (tensor.storage_offset(), tensor.shape, tensor.stride())
         if storage not in self.alive:
             self.alive[storage], self.places[storage] = StorageWeakRef(tensor.untyped_storage()), {}
         places = self.places[storage]
@@ -190,16 +193,13 @@ def _storage(tensor):
     return tensor.untyped_storage()._cdata
 
 
-def _where(tensor):
-    return tensor.storage_offset(), tensor.shape, tensor.stride()
-
-
 def _sample(tensor):
     if not tensor.numel():
         return None
     if tensor.dim() > 1:
-        tensor = tensor[(0,) * (tensor.dim() - 2) + (slice(ROWS),)]
-    return tensor.to(torch.float32, copy=True)
+        rows, features = tensor.shape[-2:]
+        tensor = tensor.as_strided((min(rows, ROWS), features), tensor.stride()[-2:], tensor.storage_offset())
+    return tensor.clone()
 
 
 def _variance(tensor):
