@@ -80,7 +80,7 @@ class Run:
                 parts[0].register_hook(lambda gradient, row=row: row.update(gradient=_norm(gradient)))
 
     def _measure(self):
-        """The numbers of the states that are kept, of those with one shape in one go: small operations are slow ones."""
+        """The numbers of the states that are kept, those of one shape in one go: small operations are slow."""
         groups = {}
         for kept in self._kept:
             groups.setdefault((kept[1].shape, kept[2].shape), []).append(kept)
