@@ -79,6 +79,9 @@ bench-sliders: $(TEST) $(VENV)/.browser ## key press to changed pixels, beside p
 bench-grade: $(TEST) $(VENV)/.sandbox   ## the judge beside nbgrader's autograder: 50 submissions each, then 2000
 	$(BIN)/python -m tools.bench_grade
 
+bench-examine: $(TEST)   ## what `examine` adds to a forward and backward pass, for ten models
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_examine
+
 bench-import: $(LAB)   ## what `import normcourse` adds to `import torch`
 	$(BIN)/python -m tools.bench_import
 

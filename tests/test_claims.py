@@ -9,7 +9,7 @@ from statistics import mean
 
 import pytest
 
-from normcourse import theory
+from normcourse import canvas, theory
 from normcourse.chapters import chapters
 from normcourse.claims import (
     VERDICTS,
@@ -25,12 +25,15 @@ from normcourse.claims import (
     hear,
     ledger,
     measure,
+    pictures,
     sources,
     verdict,
 )
 from normcourse.claims.command import main
 from normcourse.i18n import set_language
 from tools.build_notebooks import lessons, read
+
+from . import audit
 
 NUMBERS = {"G": 10, "N": 14, "P": 13, "I": 6, "E": 8}  # the claims that the source texts make
 IDS = {f"{letter}{i}" for letter, last in NUMBERS.items() for i in range(1, last + 1)}
@@ -461,3 +464,15 @@ def test_the_docket_counts_what_the_rule_says_and_keeps_every_setting():
         assert ((rows["low"] <= rows["mean"]) & (rows["mean"] <= rows["high"])).all()
     assert sources(find("A1")) == ["papers"]
     assert sources(find("G3")) == ["S0", "S1", "S2"] and by_id.loc["G7", "sources"] == "S0"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("claim", claims().values(), ids=claims())
+def test_the_words_of_no_claims_picture_cover_anything(claim):
+    for look in ("light", "dark") if claim.settings else ():
+        canvas.set_look(look)
+        for code in ("zh", "en", "both"):
+            set_language(code)
+            assert not audit.faults(pictures.picture(claim, measured(claim.id)))
+    canvas.set_look("light")
+    set_language("both")

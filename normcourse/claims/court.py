@@ -1,4 +1,5 @@
-"""The docket as a notebook shows it: a table to sort, filter and search, and any claim of it opened, with its code."""
+"""The docket as a notebook shows it: a table to sort, filter and search, and any claim of it opened, with its picture
+and its code."""
 
 import html
 import inspect
@@ -7,6 +8,7 @@ from importlib import import_module
 from ..cells import close_when_run_again, close_widgets
 from ..chapters import chapters
 from ..i18n import language, on_language_change, term, text, widget_bundle
+from ..theme import look, on_look_change
 from .cards import Card, condition, marked, number
 from .verdicts import VERDICTS
 
@@ -38,7 +40,7 @@ class Court:
     def __init__(self, docket):
         import ipywidgets
 
-        self.docket, self.closed, self._renaming = docket, False, False
+        self.docket, self.closed, self._renaming, self._drawn = docket, False, False, ((), "")
         self.by_id = {claim.id: (claim, measured) for claim, measured in docket.heard}
         self.numbers = {chapter.folder.name: chapter for chapter in chapters()}
         table = docket.claims
@@ -62,6 +64,7 @@ class Court:
             control.observe(self._chosen, names="value")
         self.opened.observe(self._open, names="value")
         on_language_change(self.follow)
+        on_look_change(self.follow)
         close_when_run_again(self)
 
     def close(self):
@@ -133,12 +136,17 @@ class Court:
     def _open(self, change):
         if not self._renaming:
             name = self.opened.value
-            self.card.value = self.opened_html(name) if name else ""
+            key = name, language(), look()
+            if name and self._drawn[0] != key:  # a picture takes longer than a key that is pressed in the search
+                self._drawn = key, self.opened_html(name)
+            self.card.value = self._drawn[1] if name else ""
 
     def opened_html(self, name):
-        """The card of a claim, from the numbers of this docket, and the code of its evidence."""
+        """The card of a claim and its picture, from the numbers of this docket, and the code of its evidence."""
+        from .pictures import page as drawn  # matplotlib, which the table needs not
+
         claim, measured = self.by_id[name]
-        page = Card(claim, measured).html()
+        page = Card(claim, measured).html() + drawn(claim, measured)
         if claim.evidence:
             module = import_module(claim.code.rpartition(".")[0])
             page += f"<pre>{html.escape(inspect.getsource(getattr(module, claim.evidence)))}</pre>"
@@ -188,5 +196,7 @@ class Court:
 
 def court(docket):
     """A docket as a table with controls: source, chapter and verdict, search in the words of the claims, an order; and
-    any claim opened, with its card and the code of its evidence. Without a kernel the whole table is there to read."""
+    any claim opened, with its card, its picture and the code of its evidence.
+
+    Without a kernel the whole table is there to read."""
     return Court(docket)

@@ -21,41 +21,48 @@ def number(value):
     return digits.replace("-", "−")
 
 
-def findings(seen, run):
-    """All findings, the faults first: [(kind, fault, number, block, chapter, zh, en)]. block: 0 for the whole."""
+def findings(blocks, branches, run):
+    """All findings, the faults first: [(kind, fault, number, block, chapter, zh, en)]. block: 0 for the whole.
+
+    blocks, branches: the rows of the two tables of an `Examination`, as dicts.
+    """
     found = [
-        *_non_finite(seen),
-        *_eps(seen, run),
-        *_missing_skips(seen),
-        *_odd_wirings(seen),
+        *_non_finite(blocks),
+        *_eps(run),
+        *_missing_skips(blocks, branches),
+        *_odd_wirings(blocks, branches),
         *_weights(run),
         *_frozen(run),
-        *_gradient(seen),
-        *_outliers(seen),
+        *_gradient(blocks),
+        *_outliers(blocks),
     ]
-    return [*found, *_wiring(seen), *_variance(seen), *_updates(seen)]
+    return [*found, *_wiring(branches), *_variance(blocks, branches), *_updates(blocks)]
 
 
-def _non_finite(seen):
-    bad = seen.frame[seen.frame["non_finite"] > 0]
-    if len(bad):
-        block, count, dtype = bad.iloc[0][["block", "non_finite", "dtype"]]
+def _non_finite(blocks):
+    bad = [row for row in blocks if row["non_finite"]]
+    if bad:
+        block, count, dtype = (bad[0][column] for column in ("block", "non_finite", "dtype"))
         yield (
-            *("non_finite", True, int(count), int(block), CHAPTERS["numerics"]),
+            *("non_finite", True, count, block, CHAPTERS["numerics"]),
             f"第 {block} 块（{dtype}）输出 {count} 个 inf 或 nan，它是第一个",
             f"block {block} ({dtype}) puts out {count} inf or nan, and is the first to",
         )
-    elif (seen.frame["largest"] > FP16.max / 4).any() and not (seen.frame["dtype"] == "float16").all():
-        block = seen.frame["largest"].idxmax()
-        largest = seen.frame["largest"][block]
+    elif (row := _most(blocks, "largest"))["largest"] > FP16.max / 4 and {r["dtype"] for r in blocks} != {"float16"}:
+        block, largest = row["block"], row["largest"]
         yield (
-            *("fp16", True, largest, int(block) + 1, CHAPTERS["numerics"]),
-            f"第 {block + 1} 块的最大值 {number(largest)}，fp16 只到 65504",
-            f"the largest entry after block {block + 1} is {number(largest)}; fp16 ends at 65504",
+            *("fp16", True, largest, block, CHAPTERS["numerics"]),
+            f"第 {block} 块的最大值 {number(largest)}，fp16 只到 65504",
+            f"the largest entry after block {block} is {number(largest)}; fp16 ends at 65504",
         )
 
 
-def _eps(seen, run):
+def _most(blocks, column):
+    """The row with the largest number in a column."""
+    return max(blocks, key=lambda row: -math.inf if math.isnan(row[column]) else row[column])
+
+
+def _eps(run):
     """Norms that nothing protects from a row of zeros: ε is 0, or is less than the numbers it is added to can hold."""
     where = defaultdict(list)
     for node in run.graph.nodes:
@@ -72,19 +79,17 @@ def _eps(seen, run):
         )
 
 
-def _missing_skips(seen):
-    rows = seen.placements
-    per_block = rows[rows["placement"] != "plain"].groupby("block").size()
-    usual = Counter(per_block).most_common(1)[0][0] if len(per_block) else 0
-    without = rows[rows["placement"] == "plain"]["block"].unique()
-    fewer = [b for b in seen.frame["block"] if per_block.get(b, 0) < usual]
-    everywhere = len(without) == len(seen.frame)
+def _missing_skips(blocks, branches):
+    per_block = Counter(row["block"] for row in branches if row["placement"] != "plain")
+    usual = Counter(per_block[block] for block in sorted(per_block)).most_common(1)[0][0] if per_block else 0
+    without = {row["block"] for row in branches if row["placement"] == "plain"}
+    fewer = [row["block"] for row in blocks if per_block[row["block"]] < usual]
+    everywhere = len(without) == len(blocks)
     for block in sorted({*without, *fewer} if not everywhere else ()):
-        cosine = seen.frame["cosine"][block - 1]
+        cosine, have = blocks[block - 1]["cosine"], per_block[block]
         printed = number(round(cosine, 2))
-        have = per_block.get(block, 0)
         yield (
-            *("missing_skip", True, cosine, int(block), CHAPTERS["missing_skip"]),
+            *("missing_skip", True, cosine, block, CHAPTERS["missing_skip"]),
             f"第 {block} 块少了跳跃连接（有 {have} 条，别的块 {usual} 条）；输出与输入的余弦 {printed}",
             f"block {block} lacks a skip (it has {have}, others {usual}); cosine of output and input {printed}",
         )
@@ -96,20 +101,21 @@ def _missing_skips(seen):
         )
 
 
-def _odd_wirings(seen):
-    rows = seen.placements[seen.placements["placement"] != "plain"]
-    for position, group in rows.groupby("branch"):
-        counts = Counter(zip(group["placement"], group["norm"]))
+def _odd_wirings(blocks, branches):
+    rows = [row for row in branches if row["placement"] != "plain"]
+    for position in sorted({row["branch"] for row in rows}):
+        group = [row for row in rows if row["branch"] == position]
+        counts = Counter((row["placement"], row["norm"]) for row in group)
         (usual, norm), many = counts.most_common(1)[0]
         if 2 * many <= len(group) or len(counts) == 1:
             continue
-        for _, row in group.iterrows():
+        for row in group:
             if (row["placement"], row["norm"]) != (usual, norm):
-                variance = seen.frame["variance"][row["block"] - 1]
+                variance = blocks[row["block"] - 1]["variance"]
                 zh, en = _named(row["placement"], row["norm"])
                 zh_usual, en_usual = _named(usual, norm)
                 yield (
-                    *("odd_wiring", True, variance, int(row["block"]), CHAPTERS["wiring"]),
+                    *("odd_wiring", True, variance, row["block"], CHAPTERS["wiring"]),
                     f"第 {row['block']} 块第 {position} 个分支是{zh}，其余 {many} 个是{zh_usual}；"
                     f"这一块之后方差 {number(variance)}",
                     f"branch {position} of block {row['block']} is {en}, the other {many} are {en_usual}; "
@@ -128,9 +134,9 @@ def _weights(run):
     """A block whose weights are far from those of the same name in the other blocks."""
     sizes = defaultdict(dict)
     for number_, (_, _, block) in enumerate(run.edges, start=1):
-        for name, parameter in block.named_parameters():
-            if parameter.dim() > 1:
-                sizes[name, tuple(parameter.shape)][number_] = float(parameter.detach().double().square().mean().sqrt())
+        for name, parameter in run.named[id(block)]:
+            if parameter.dim() > 1 and parameter.numel():
+                sizes[name, tuple(parameter.shape)][number_] = run.sizes[id(parameter)] / parameter.numel() ** 0.5
     for (name, _), of_blocks in sizes.items():
         middle = statistics.median(of_blocks.values())
         for block, size in of_blocks.items():
@@ -147,8 +153,9 @@ def _frozen(run):
     """Parameters that get no gradient, where those of other blocks do."""
     counts = {}
     for number_, (_, _, block) in enumerate(run.edges, start=1):
-        without = [p for p in block.parameters() if run.gradients.get(id(p)) is None]
-        counts[number_] = sum(p.numel() for p in without), sum(p.numel() for p in block.parameters())
+        parameters = [p for _, p in run.named[id(block)]]
+        without = [p for p in parameters if run.gradients.get(id(p)) is None]
+        counts[number_] = sum(p.numel() for p in without), sum(p.numel() for p in parameters)
     usual = min((still for still, _ in counts.values()), default=0)
     for block, (still, total) in counts.items():
         if still > usual and run.gradients:
@@ -159,11 +166,10 @@ def _frozen(run):
             )
 
 
-def _gradient(seen):
-    gradients = seen.frame["gradient"]
-    good = gradients[gradients.map(math.isfinite)]
-    if len(good) > 1 and good.iloc[-1] > 0:
-        times = good.iloc[0] / good.iloc[-1]
+def _gradient(blocks):
+    good = [row["gradient"] for row in blocks if math.isfinite(row["gradient"])]
+    if len(good) > 1 and good[-1] > 0:
+        times = good[0] / good[-1]
         fault = not VANISHED < times < EXPLODED
         yield (
             *("gradient", fault, times, 1, CHAPTERS["gradient"]),
@@ -172,34 +178,36 @@ def _gradient(seen):
         )
 
 
-def _outliers(seen):
-    block = seen.frame["outlier"].idxmax() if seen.frame["outlier"].notna().any() else None
-    if block is not None and seen.frame["outlier"][block] > OUTLIER:
-        value = seen.frame["outlier"][block]
+def _outliers(blocks):
+    row = _most(blocks, "outlier")
+    block, value = row["block"], row["outlier"]
+    if value > OUTLIER:
         yield (
-            *("outlier", True, value, int(block) + 1, CHAPTERS["numerics"]),
-            f"第 {block + 1} 块之后最大的数是均方根的 {number(value)} 倍",
-            f"after block {block + 1} the largest entry is {number(value)} times the root mean square",
+            *("outlier", True, value, block, CHAPTERS["numerics"]),
+            f"第 {block} 块之后最大的数是均方根的 {number(value)} 倍",
+            f"after block {block} the largest entry is {number(value)} times the root mean square",
         )
 
 
-def _wiring(seen):
-    rows = seen.placements
-    for (placement, norm), group in rows.groupby(["placement", "norm"], sort=False):
+def _wiring(branches):
+    groups = defaultdict(list)
+    for row in branches:
+        groups[row["placement"], row["norm"]].append(row)
+    for (placement, norm), group in groups.items():
         if placement == "plain":
             continue
         zh, en = _named(placement, norm)
         extra_zh = extra_en = ""
-        if (group["weight"] == "1 + w").all():
+        if {row["weight"] for row in group} == {"1 + w"}:
             extra_zh, extra_en = "，缩放写作 1 + w", ", scaled by 1 + w"
         for column, words in (("skip", ("跳跃连接", "skip")), ("scale", ("分支", "branch"))):
-            factor = group[column].mean()
+            factor = statistics.fmean(row[column] for row in group)
             if placement != "highway" and abs(factor - 1) > 1e-3:
                 extra_zh += f"，{words[0]}乘 {number(factor)}"
                 extra_en += f", {words[1]} × {number(factor)}"
-        if why := next((w for w in group["why"] if w), ""):
+        if why := next((row["why"] for row in group if row["why"]), ""):
             extra_zh, extra_en = f"{extra_zh}（{WHY.get(why, why)}）", f"{extra_en} ({why})"
-        first = 0 if len(group) > 1 else int(group["block"].iloc[0])
+        first = 0 if len(group) > 1 else group[0]["block"]
         yield (
             *("wiring", False, len(group), first, CHAPTERS["wiring"]),
             f"{len(group)} 个残差分支：{zh}{extra_zh}",
@@ -220,26 +228,26 @@ for _many in range(2, 9):
     WHY[f"{_many} branches read the same state"] = f"{_many} 个分支读同一个状态"
 
 
-def _variance(seen):
-    variance = seen.frame["variance"]
-    if len(variance) > 1 and variance.notna().all() and variance.iloc[0] > 0:
-        times, theory = variance.iloc[-1] / variance.iloc[0], seen.frame["theory_variance"]
+def _variance(blocks, branches):
+    variance, theory = ([row[column] for row in blocks] for column in ("variance", "theory_variance"))
+    if len(variance) > 1 and not any(map(math.isnan, variance)) and variance[0] > 0:
+        times, wiring = variance[-1] / variance[0], Counter(row["placement"] for row in branches).most_common(1)[0][0]
         zh, en = f"方差从第 1 块到第 {len(variance)} 块变成 {number(times)} 倍", ""
         en = f"from block 1 to block {len(variance)} the variance becomes {number(times)} times as large"
-        if theory.notna().all():
-            expected = theory.iloc[-1] / theory.iloc[0]
+        if not any(map(math.isnan, theory)):
+            expected = theory[-1] / theory[0]
             zh, en = (
-                f"{zh}（{_named(seen.wiring, '')[0]}的理论：{number(expected)}）",
-                (f"{en} (theory of {_named(seen.wiring, '')[1]}: {number(expected)})"),
+                f"{zh}（{_named(wiring, '')[0]}的理论：{number(expected)}）",
+                (f"{en} (theory of {_named(wiring, '')[1]}: {number(expected)})"),
             )
         yield "variance", False, times, 0, CHAPTERS["variance"], zh, en
 
 
-def _updates(seen):
-    update = seen.frame["relative_update"]
-    if len(update) > 1 and update.notna().all():
+def _updates(blocks):
+    update = [row["relative_update"] for row in blocks]
+    if len(update) > 1 and not any(map(math.isnan, update)):
         yield (
-            *("updates", False, update.iloc[-1], len(update), CHAPTERS["variance"]),
-            f"第 1 块把主干改变 {update.iloc[0]:.0%}，最后一块 {update.iloc[-1]:.0%}",
-            f"block 1 changes the stream by {update.iloc[0]:.0%}, the last one by {update.iloc[-1]:.0%}",
+            *("updates", False, update[-1], len(update), CHAPTERS["variance"]),
+            f"第 1 块把主干改变 {update[0]:.0%}，最后一块 {update[-1]:.0%}",
+            f"block 1 changes the stream by {update[0]:.0%}, the last one by {update[-1]:.0%}",
         )

@@ -21,7 +21,8 @@ def repeated_blocks(model, blocks=None):
     """
     if blocks is not None:
         return _given(model, blocks)
-    groups = [group for group in _alike(model) if len(group) > 1]
+    named = {}  # module: its parameters, with their names
+    groups = [group for group in _alike(model, named) if len(group) > 1]
     groups = [group for group in groups if all(map(_has_children, group))] or groups  # a matrix is a block at need only
     if not groups:
         raise ValueError(
@@ -30,8 +31,8 @@ def repeated_blocks(model, blocks=None):
                 "no repeated blocks in this model; give blocks=, a list of modules or a name, as blocks='model.layers'",
             )
         )
-    group = max(groups, key=_size)
-    while inner := _inside(group):
+    group = max(groups, key=lambda group: _size(group, named))
+    while inner := _inside(group, named):
         group = inner
     return group
 
@@ -50,7 +51,7 @@ def _given(model, blocks):
     return list(found) if isinstance(found, (nn.Sequential, nn.ModuleList)) else [found]
 
 
-def _alike(model):
+def _alike(model, named):
     modules = list(model.modules())
     by_class = defaultdict(list)
     for module in modules:
@@ -61,36 +62,42 @@ def _alike(model):
         if not any(id(module) in nested for module in group):
             yield group
     for parent in modules:
-        children = [child for child in parent.children() if any(True for _ in child.parameters())]
+        children = [child for child in parent.children() if _named(child, named)]
+        shapes = [tuple((name, p.shape) for name, p in _named(child, named)) for child in children]
         by_shape = defaultdict(list)
-        for child in children:
-            by_shape[_signature(child)].append(child)
+        for shape, child in zip(shapes, children):
+            by_shape[shape].append(child)
         yield from by_shape.values()
         if isinstance(parent, HOLDERS) and all(_has_children(child) or not _torchs(child) for child in children):
-            counts = Counter(map(type, children)) + Counter(map(_signature, children))
+            counts = Counter(map(type, children)) + Counter(shapes)
             if children and 2 * max(counts.values()) > len(children):  # one odd block among its like
                 yield children
 
 
-def _inside(stages):
+def _inside(stages, named):
     """The blocks of stages: modules with parts of their own, several in a stage, that hold nearly all it has."""
     found = []
     for stage in stages:
-        groups = [g for g in _alike(stage) if len(g) > 1 and all(_has_children(m) for m in g)]
-        best = max(groups, key=_size, default=[])
-        if len(best) < 2 or _size(best)[0] < 0.8 * _size([stage])[0]:
+        groups = [g for g in _alike(stage, named) if len(g) > 1 and all(_has_children(m) for m in g)]
+        best = max(groups, key=lambda group: _size(group, named), default=[])
+        if len(best) < 2 or _size(best, named)[0] < 0.8 * _size([stage], named)[0]:
             return None
         found += best
     return found
 
 
-def _size(group):
+def _size(group, named):
     """More parameters first, then fewer modules: what holds the others comes before what it holds."""
-    return sum(p.numel() for module in group for p in module.parameters()), -len(group)
+    return sum(p.numel() for module in group for _, p in _named(module, named)), -len(group)
 
 
-def _signature(module):
-    return tuple((name, tuple(p.shape)) for name, p in module.named_parameters())
+def _named(module, named):
+    """`named_parameters` as a list, each module's put together once."""
+    if module not in named:
+        named[module] = [(name, p) for name, p in module._parameters.items() if p is not None]
+        for prefix, child in module.named_children():
+            named[module] += ((f"{prefix}.{name}", p) for name, p in _named(child, named))
+    return named[module]
 
 
 def _has_children(module):

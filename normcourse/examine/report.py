@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 
 from ..i18n import text
 from ..residual import PLACEMENTS
@@ -14,6 +14,7 @@ COLUMNS = [
     *("block", "variance", "rms", "gradient", "weight", "weight_gradient", "update", "relative_update", "cosine"),
     *("outlier", "largest", "alike", "dtype", "non_finite"),
 ]
+THEORY = ("theory_variance", "theory_update", "theory_cosine")
 ADDS = ("residual", "pre_norm", "res_post_norm", "peri_norm", "parallel", "scaled_pre_norm", "layer_scale", "rezero")
 
 
@@ -35,18 +36,17 @@ class Examination:
     def __init__(self, run):
         import pandas
 
-        found = branches(run.graph)
-        self.branches = found
-        self.frame = pandas.DataFrame(run.rows)[COLUMNS]
-        self.placements = pandas.DataFrame(_rows(run, found))
-        self.frame = self.frame.assign(**_theory(self.frame, self.placements, run))
+        rows = _rows(run, branches(run.graph))
+        blocks = [row | theory for row, theory in zip(run.rows, _theory(rows, run))]
+        self.frame = pandas.DataFrame(blocks, columns=[*COLUMNS, *THEORY])
+        self.placements = pandas.DataFrame(rows)
         self.diagrams = {}
-        for number in sorted({*self.placements["block"][self.placements["placement"] == NOT_OURS]}):
+        for number in sorted({row["block"] for row in rows if row["placement"] == NOT_OURS}):
             start, ends, _ = run.edges[number - 1]
-            rows = diagram(run.graph, start, ends)
-            self.diagrams[number] = pandas.DataFrame(rows, columns=["step", "operation", "inputs"])
+            steps = diagram(run.graph, start, ends)
+            self.diagrams[number] = pandas.DataFrame(steps, columns=["step", "operation", "inputs"])
         self.findings = pandas.DataFrame(
-            findings(self, run), columns=["kind", "fault", "number", "block", "chapter", "zh", "en"]
+            findings(blocks, rows, run), columns=["kind", "fault", "number", "block", "chapter", "zh", "en"]
         )
 
     @property
@@ -135,36 +135,42 @@ def _rows(run, found):
     return sorted(rows, key=lambda row: (row["block"], row["branch"]))
 
 
-def _theory(frame, placements, run):
+def _theory(placements, run):
     """The closed form of the wiring, one curve for the whole depth: of the model it takes the variance of the state
-    that goes in, and one number for the first, second … branch of a block, the mean variance of these branches."""
-    nothing = {f"theory_{name}": math.nan for name in ("variance", "update", "cosine")}
-    names = [n for n in placements["placement"] if n != "plain"]
+    that goes in, and one number for the first, second … branch of a block, the mean variance of these branches.
+
+    Returns: a row a block, as dicts; NaN where there is no closed form."""
+    names = [row["placement"] for row in placements if row["placement"] != "plain"]
     usual = Counter(names).most_common(1)[0][0] if names else "plain"
     wiring = PLACEMENTS.get("pre_norm" if usual == "parallel" else usual)
-    rows = placements[placements["placement"] == usual]
-    sizes = rows.groupby("branch")["variance"].mean()
-    if wiring not in LAWS or usual in ("plain", "highway") or not sizes.notna().all() or not len(sizes):
-        return nothing
-    q = run.start_variance
-    rows = {name: [] for name in nothing}
-    for _ in range(len(frame)):
+    sizes, skips, gains = defaultdict(list), defaultdict(list), defaultdict(list)
+    for row in placements:
+        if row["placement"] == usual:
+            sizes[row["branch"]].append(row["variance"])
+        skips[row["branch"]].append(row["skip"])
+        gains[row["branch"]].append(row["gain"])
+    branches = [tuple(map(_mean, (sizes[i], skips[i], gains[i]))) for i in sorted(sizes)]
+    if wiring not in LAWS or usual in ("plain", "highway") or any(math.isnan(v) for v, _, _ in branches):
+        return [dict.fromkeys(THEORY, math.nan)] * len(run.rows)
+    q, found = run.start_variance, []
+    for _ in run.rows:
         before, cosine = q, 1.0
-        for branch, v in sizes.items():
-            after, s = _step(usual, q, v, placements[placements["branch"] == branch])
+        for v, skip, gain in branches:
+            after, s = _step(usual, q, v, skip, gain)
             cosine, q = cosine * s * math.sqrt(q / after) if after > 0 else math.nan, after
-        rows["theory_variance"].append(q)
         kept = cosine * math.sqrt(q * before)  # the part of the old state that is left, times its variance
-        rows["theory_update"].append(math.sqrt(max(q + before - 2 * kept, 0.0) / before) if before else math.nan)
-        rows["theory_cosine"].append(cosine)
-    return rows
+        update = math.sqrt(max(q + before - 2 * kept, 0.0) / before) if before else math.nan
+        found.append(dict(zip(THEORY, (q, update, cosine))))
+    return found
 
 
-def _step(wiring, q, v, rows):
-    """Variance after one branch of variance v, and the factor of the old state."""
-    skip = float(rows["skip"].mean())
+def _mean(values):
+    """Of those that are known."""
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _step(wiring, q, v, skip, gain):
+    """Variance after one branch of variance v, and the factor of the old state. gain: of the norm behind the sum."""
     total = skip**2 * q + v
-    if wiring in ADDS:
-        return total, skip
-    gain = float(rows["gain"].mean())  # of the norm behind the sum
-    return gain, skip * math.sqrt(gain / total)
+    return (total, skip) if wiring in ADDS else (gain, skip * math.sqrt(gain / total))

@@ -1,7 +1,7 @@
 """One forward and one backward pass of a model, watched block by block."""
 
 import math
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch.utils._pytree import tree_flatten, tree_leaves
@@ -11,6 +11,7 @@ from .graph import Graph
 from .trace import Trace
 
 NAN = float("nan")
+TOGETHER = 2**16  # numbers of states that are measured together: few calls for small ones, and all in the cache
 
 
 class Run:
@@ -21,7 +22,9 @@ class Run:
         self.model, self.blocks, self.rows = model, blocks, []
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.trace = Trace(model, (inputs, kwargs))
-        self.edges, self._open, self._seen = [], [], {id(b): b for b in blocks}
+        self.edges, self._open, self._kept, self._seen = [], [], [], {id(b): b for b in blocks}
+        self.named = {id(b): list(b.named_parameters()) for b in blocks}
+        self.sizes = {id(p): _norm(p) for named in self.named.values() for _, p in named}
         inputs, kwargs = _watched(inputs), _watched(kwargs)
         self.given = [t for t in tree_leaves((inputs, kwargs)) if isinstance(t, torch.Tensor)]
         with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
@@ -30,6 +33,8 @@ class Run:
                 stack.callback(block.register_forward_hook(self._leave, with_kwargs=True).remove)
             with self.trace:
                 output = model(*inputs, **kwargs)
+            with torch.no_grad():
+                self._measure()
             if not self.rows:
                 raise ValueError(text("这些块一个也没有运行", "none of these blocks was run"))
             tensors = [t for t in tree_leaves(_plain(output)) if isinstance(t, torch.Tensor)]
@@ -37,7 +42,7 @@ class Run:
             self._backward(output, tensors, loss)
 
     def _enter(self, module, args, kwargs):
-        with self._aside():
+        with _aside():
             self._open.append((module, self.trace.block))
             if len(self._open) > 1:  # a block inside a block is part of it
                 return
@@ -48,7 +53,7 @@ class Run:
             self._inputs = [leaf.detach().clone() for leaf in leaves], list(map(self.trace.find, leaves))
 
     def _leave(self, module, args, kwargs, output):
-        with self._aside():
+        with _aside():
             _, self.trace.block = self._open.pop()
             if self._open:
                 return
@@ -63,17 +68,28 @@ class Run:
                 # a stream in two parts, which the next block adds: what counts is their sum
                 start, parts = sum(before[i] for i in same[:2]), outputs
                 x = outputs[0].detach() + outputs[1].detach()
-            row = {"block": len(self.rows) + 1, **_state(x.detach()), **_change(start, x.detach())}
-            row["gradient"] = NAN
+            row = {"block": len(self.rows) + 1, "dtype": str(x.dtype).removeprefix("torch."), "gradient": NAN}
             if not self.rows:
                 self.start_variance = float(_wide(start).var(unbiased=False))
+            self._kept.append((row, start, x.detach().clone()))
+            if sum(x.numel() for _, _, x in self._kept) > TOGETHER:
+                self._measure()
             self.edges.append((nodes[same[0]], list(map(self.trace.find, parts)), module))
             self.rows.append(row)
             if parts[0].requires_grad:
                 parts[0].register_hook(lambda gradient, row=row: row.update(gradient=_norm(gradient)))
 
-    def _aside(self):
-        return _Paused(self.trace)
+    def _measure(self):
+        """The numbers of the states that are kept, those of one shape in one go: small operations are slow."""
+        groups = {}
+        for kept in self._kept:
+            groups.setdefault((kept[1].shape, kept[2].shape), []).append(kept)
+        for rows, before, after in (zip(*group) for group in groups.values()):
+            before, after = _wide(torch.stack(before)), _wide(torch.stack(after))
+            columns = {name: v.tolist() for name, v in {**_states(after), **_changes(before, after)}.items()}
+            for i, row in enumerate(rows):
+                row.update((name, values[i]) for name, values in columns.items())
+        self._kept.clear()
 
     def _backward(self, output, tensors, loss):
         value = _loss(output, tensors, loss)
@@ -86,26 +102,17 @@ class Run:
         found = torch.autograd.grad(value, wanted, allow_unused=True)
         self.gradients = {id(p): g for p, g in zip(self.parameters, found)}
         for row, (_, _, block) in zip(self.rows, self.edges):
-            parameters = list(block.parameters())
-            gradients = [g for p in parameters if (g := self.gradients.get(id(p))) is not None]
-            row["weight_gradient"] = math.hypot(*map(_norm, gradients)) if gradients else 0.0
-            row["weight"] = math.hypot(*(_norm(p.detach()) for p in parameters)) if parameters else 0.0
+            parameters = [id(p) for _, p in self.named[id(block)]]
+            gradients = [g for p in parameters if (g := self.gradients.get(p)) is not None]
+            row["weight_gradient"] = math.hypot(*map(_norm, gradients))
+            row["weight"] = math.hypot(*map(self.sizes.get, parameters))
 
 
-class _Paused:
+@contextmanager
+def _aside():
     """What the examination itself computes is not the model's."""
-
-    def __init__(self, trace):
-        self.trace = trace
-
-    def __enter__(self):
-        self.before, self.trace.paused = self.trace.paused, True
-        self.grad = torch.no_grad()
-        self.grad.__enter__()
-
-    def __exit__(self, *error):
-        self.trace.paused = self.before
-        self.grad.__exit__(*error)
+    with torch._C._DisableTorchDispatch(), torch.no_grad():
+        yield
 
 
 def _watched(values):
@@ -153,41 +160,45 @@ def _wide(tensor):
 
 
 def _norm(tensor):
-    return float(_wide(tensor.detach()).norm())
+    dtype = torch.float32 if tensor.device.type == "mps" else torch.float64
+    return float(torch.linalg.vector_norm(tensor.detach(), dtype=dtype))
 
 
-def _state(x):
-    wide = _wide(x)
-    finite = wide[wide.isfinite()]
-    rms = float(finite.square().mean().sqrt()) if finite.numel() else NAN
-    largest = float(finite.abs().max()) if finite.numel() else NAN
-    return {
-        "variance": float(finite.var(unbiased=False)) if finite.numel() else NAN,
-        "rms": rms,
-        "largest": largest,
-        "outlier": largest / rms if rms else NAN,
-        "alike": _alike(wide) if x.dim() == 3 else NAN,
-        "dtype": str(x.dtype).removeprefix("torch."),
-        "non_finite": x.numel() - finite.numel(),
-    }
+def _states(x):
+    """Of states (blocks, …), of what is finite in them: {column: a number for every block}."""
+    flat = x.flatten(1)
+    finite = flat.isfinite()
+    count = finite.sum(1)
+    flat = flat if (whole := bool(finite.all())) else flat.where(finite, 0.0)
+    mean, rms = flat.sum(1) / count, (flat.square().sum(1) / count).sqrt()
+    centred = flat - mean[:, None]
+    centred = centred if whole else centred.where(finite, 0.0)
+    largest = flat.abs().amax(1).where(count > 0, NAN)
+    found = {"variance": centred.square_().sum(1) / count, "rms": rms, "largest": largest, "outlier": largest / rms}
+    return {**found, "alike": _alike(x), "non_finite": flat.shape[1] - count}
 
 
 def _alike(x):
-    """Mean cosine of two positions of a sequence, x being (batch, positions, features)."""
-    unit = torch.nn.functional.normalize(x, dim=-1)
-    pairs = unit.sum(1).square().sum(-1) - unit.square().sum((1, 2))
-    return float(pairs.mean()) / (x.shape[1] * (x.shape[1] - 1)) if x.shape[1] > 1 else NAN
+    """Mean cosine of two positions of a sequence, x being (blocks, batch, positions, features)."""
+    if x.dim() != 4 or x.shape[2] < 2:
+        return torch.full(x.shape[:1], NAN)
+    size = x.square().sum(-1, keepdim=True).sqrt_().clamp_min_(1e-12)
+    unit = x / size
+    pairs = unit.sum(2).square().sum(-1) - unit.square().sum((2, 3))
+    return pairs.mean(1) / (x.shape[2] * (x.shape[2] - 1))
 
 
-def _change(before, after):
+def _changes(before, after):
+    """How far states (blocks, …, features) move, over the rows that are finite: {column: a number for every block}."""
     if before.shape != after.shape:
-        return {"update": NAN, "relative_update": NAN, "cosine": NAN}
-    before, after = _wide(before).flatten(0, -2), _wide(after).flatten(0, -2)
-    rows = before.isfinite().all(-1) & after.isfinite().all(-1)
-    before, after = before[rows], after[rows]
-    moved, sizes = (after - before).norm(dim=-1), before.norm(dim=-1)
-    return {
-        "update": float((after - before).square().mean().sqrt()) if len(before) else NAN,
-        "relative_update": float((moved / sizes).mean()) if len(before) else NAN,
-        "cosine": float(torch.nn.functional.cosine_similarity(before, after, dim=-1).mean()) if len(before) else NAN,
-    }
+        return dict.fromkeys(("update", "relative_update", "cosine"), torch.full((len(after),), NAN))
+    before, after = before.flatten(1, -2), after.flatten(1, -2)
+    moved, one, other = ((part**2).sum(-1) for part in (after - before, before, after))
+    good = one.isfinite() & other.isfinite()
+    cosine = (before * after).sum(-1) / (one * other).clamp_min(1e-32).sqrt()
+
+    def mean(values):
+        return values.where(good, 0.0).sum(1) / good.sum(1)
+
+    update = (mean(moved) / before.shape[-1]).sqrt()
+    return {"update": update, "relative_update": mean((moved / one).sqrt()), "cosine": mean(cosine)}

@@ -10,10 +10,11 @@ import pytest
 from normcourse import canvas, data, i18n
 from normcourse.chapters.claims_in_court import drawings
 from normcourse.chapters.claims_in_court.exercise import traps
-from normcourse.claims import VERDICTS, Docket, Measured, claims, court, find, measure, sources
+from normcourse.claims import VERDICTS, Docket, Measured, claims, court, find, measure, pictures, sources
 from normcourse.i18n import TERMS
 
 from .. import audit
+from ..test_pictures import faint
 
 QUICK = ("G1", "N1", "N3", "N4", "N9", "N10", "N14", "P1", "P2", "G7", "I6", "N11", "P8", "P7", "P11")
 TALL = {"nrows": 2, "gridspec_kw": {"left": 0.02, "right": 0.985, "bottom": 0.02, "hspace": 0.05}}
@@ -145,6 +146,44 @@ def test_the_table_filters_searches_and_sorts(shown, docket):
     shown.controls["order"].value = "verdict"
     kinds = [[*VERDICTS].index(docket.verdicts[name].kind) for name in shown.shown]
     assert kinds == sorted(kinds) and sorted(shown.shown) == sorted(QUICK)
+
+
+@pytest.mark.parametrize("code", ["zh", "en", "both"])
+def test_the_picture_of_a_claim_opened_shows_every_number_and_the_rule_and_its_words_cover_nothing(docket, code):
+    i18n.set_language(code)
+    for claim, measured in docket.heard:
+        figure = pictures.picture(claim, measured)
+        if not claim.settings:
+            assert figure is None and "<img" not in pictures.page(claim, measured)
+            continue
+        assert not audit.faults(figure) + faint(figure), claim.id
+        (ax,) = figure.axes
+        low, high = ax.get_xlim()
+        dots = {x for line in ax.lines if line.get_marker() != "None" for x in line.get_xdata()}
+        for name, setting in claim.settings.items():
+            bounds = [end for end in setting.holds_between if math.isfinite(end)]
+            assert {float(v) for v in measured[name].values if math.isfinite(v)} <= {*map(float, dots)}, claim.id
+            assert all(low <= end <= high for end in bounds if low < 0 or end > 0), claim.id
+        assert len(ax.get_yticklabels()) == len(claim.settings) and claim.id in ax.get_title(loc="left")
+
+
+@pytest.mark.parametrize("values", [(math.inf,), (-5.0, 0.0, 1e6), (0.0,) * 3, (1e-30, 1e9, 1e9), (3.0,)])
+def test_a_picture_holds_whatever_is_measured(values):
+    claim = find("G1")
+    figure = pictures.picture(claim, dict.fromkeys(claim.settings, Measured(values)))
+    assert not audit.faults(figure) and all(map(math.isfinite, figure.axes[0].get_xlim()))
+
+
+def test_a_claim_stays_drawn_while_one_searches_and_is_drawn_anew_for_another_language(shown, monkeypatch):
+    drawn = []
+    page = pictures.page
+    monkeypatch.setattr(pictures, "page", lambda *given: drawn.append(1) or page(*given))
+    shown.opened.value = "N10"
+    shown.search.value = "rmsnorm"
+    assert shown.opened.value == "N10" and len(drawn) == 1 and shown.card.value.count("<img") == 1
+    assert 'alt="N10' in shown.card.value and "<img" not in shown.html()
+    i18n.set_language("en")
+    assert len(drawn) == 2 and "<img" in shown.card.value
 
 
 def test_a_claim_opened_shows_its_card_and_the_code_of_its_evidence(shown):
