@@ -65,7 +65,7 @@ def _rows(claim, measured, words, axis, ax):
     if scale != "linear":
         ax.set_xticks(ticks := _ticks(*ends), [number(tick).replace("1.0×", "") for tick in ticks])
         ax.set_xticks([], minor=True)
-    ax.set_xlabel(axis, fontsize=9.5)
+    ax.set_xlabel(axis, fontsize=9.5, linespacing=1.35)
     ax.grid(axis="y", visible=False)
     for top, bottom, (name, setting) in zip(edges, edges[1:], settings):
         low, high = (float(np.clip(end, *ends)) for end in setting.holds_between)
@@ -176,7 +176,7 @@ def _lines(words, most):
     lines = []
     while len(words) > most:
         end = max(words.rfind(mark, most // 2, most) for mark in "，；：、）") + 1 or most
-        while re.match(r"[\w.×/]{2}|.[，；：、）]", words[end - 1 : end + 1], re.ASCII) and end > most // 2:
+        while re.match(r"[\w.×/]{2}|.[，；：、）]|（", words[end - 1 : end + 1], re.ASCII) and end > most // 2:
             end -= 1
         lines.append(words[:end])
         words = words[end:]

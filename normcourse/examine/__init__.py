@@ -22,6 +22,9 @@
 On the command line: python -m normcourse.examine script.py:make_model
 """
 
+import contextlib
+import gc
+
 from .repeats import repeated_blocks
 from .report import Examination
 from .run import Run
@@ -48,5 +51,17 @@ def examine(model, *inputs, loss=None, blocks=None, **kwargs):
     Raises: ValueError where no blocks are found or none is run; whatever the model raises.
     """
     model = getattr(model, "_orig_mod", model)  # of torch.compile: what is compiled cannot be watched
-    with untouched(model):
+    with untouched(model), _collected_later():
         return Examination(Run(model, inputs, kwargs, loss, repeated_blocks(model, blocks)))
+
+
+@contextlib.contextmanager
+def _collected_later():
+    """So many nodes are made that Python's collector would look through all objects of the process several times."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
