@@ -32,12 +32,12 @@ import pytest
 import torch
 import tqdm
 
-from normcourse.check import Case, Function
+from normcourse.check import Case, Function, allowed, cutting, world
 from normcourse.check.case import Answer
 from normcourse.check.comparison import compare
 from normcourse.check.rules import ForbiddenCall
 from normcourse.grade import __main__ as command
-from normcourse.grade import allowed, child, cutting, gradebook, notebook, report, server, tables, wire, world
+from normcourse.grade import child, gradebook, notebook, report, restricted, server, tables, wire
 from normcourse.grade import judge as judge_module
 from normcourse.grade import run as judge_run
 from normcourse.grade import sandbox as sandbox_module
@@ -834,7 +834,7 @@ def test_comparing_with_what_a_task_forbids_costs_nothing_in_another_cell_and_ev
 def alone(source, name="f", without=(), closed=()):
     """What a name is in the second world."""
     task = SimpleNamespace(without=without, closed=closed)
-    return world.World(task).answer(cutting.read(notebook.read(made(source))), name)
+    return restricted.Restricted(task).answer(cutting.read(notebook.read(made(source))), name)
 
 
 X = torch.arange(6.0).reshape(2, 3)
@@ -1010,7 +1010,9 @@ def test_what_a_task_forbids_is_a_forbidden_call_in_the_second_world(source):
 def test_an_answer_uses_what_was_defined_when_its_cell_ran():
     cells = notebook.read(made("def g(x): return x + x", "# EXERCISE: f\ndef f(x): return g(x)", "def g(x): return 0"))
     notebook.mark(cells, ["f"])
-    assert torch.equal(world.World(SimpleNamespace(without=(), closed=())).answer(cutting.read(cells), "f")(X), X * 2)
+    assert torch.equal(
+        restricted.Restricted(SimpleNamespace(without=(), closed=())).answer(cutting.read(cells), "f")(X), X * 2
+    )
 
 
 @needs_linux

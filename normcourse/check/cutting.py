@@ -4,7 +4,7 @@ import ast
 import copy
 import symtable
 
-from . import notebook
+from ..cells import parsed
 
 FILE = "<answer>"
 CELL = 100_000  # line numbers of cell n begin at n times this
@@ -12,7 +12,7 @@ CELL = 100_000  # line numbers of cell n begin at n times this
 
 def read(cells):
     """[(cell, its statements at the top level)] of the code."""
-    code = [(cell, notebook.parsed(cell.source)) for cell in cells if cell.kind == "code"]
+    code = [(cell, parsed(cell.source)) for cell in cells if cell.kind == "code"]
     fits = [(cell, tree) for cell, tree in code if tree and cell.source.count("\n") < CELL]  # else the next is blamed
     return [(cell, ast.increment_lineno(tree, CELL * cell.number).body) for cell, tree in fits]
 

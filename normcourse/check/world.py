@@ -1,9 +1,12 @@
 """The second world: an answer and what it uses, cut out of a notebook, in a Python that holds what `allowed` lists.
 
 What is right here keeps the rules of its task: there are no imports, no names with underscores, no attributes but those
-of the lists, so nothing that reaches frames, other code or C. RestrictedPython rewrites the source so that each look at
-an attribute, each write and each loop goes through a function of `World`. What it does not understand raises
-`NotUnderstood`, which says where; that is no verdict.
+of the lists, so nothing that reaches frames, other code or C. The source is rewritten so that each look at an attribute
+and each write goes through a function of `World`. What it does not understand raises `NotUnderstood`, which says where;
+that is no verdict.
+
+The judge rewrites it with RestrictedPython (`grade.restricted`). A learner's check, which need not be a wall, has a few
+lines of its own for it (`alone`).
 """
 
 import ast
@@ -16,17 +19,27 @@ import string
 import sys
 
 import torch
-from RestrictedPython import RestrictingNodeTransformer, compile_restricted_exec
-from RestrictedPython.Guards import guarded_iter_unpack_sequence, guarded_unpack_sequence
-from RestrictedPython.transformer import IOPERATOR_TO_STR
 
-from ..check.rules import ForbiddenCall
 from . import allowed
 from .cutting import CELL, FILE, cut, imports_of
+from .rules import ForbiddenCall
 
 GUARDS = re.compile(r"__|_.*_$")
 WORDS = ("__name__", "__qualname__", "__doc__")
 METHODS = {f"__{name}__" for name in allowed.MAGIC.split()}
+OURS = ("_inplacevar_", "_import_", "_words_", "_type_")  # functions of `World` that `Plainer` calls
+SIGNS = {ast.Mult: "*=", ast.Div: "/=", ast.Mod: "%=", ast.Pow: "**=", ast.Sub: "-=", ast.LShift: "<<=", ast.Add: "+="}
+SIGNS |= {
+    ast.RShift: ">>=",
+    ast.BitOr: "|=",
+    ast.BitAnd: "&=",
+    ast.BitXor: "^=",
+    ast.FloorDiv: "//=",
+    ast.MatMult: "@=",
+}
+INPLACE = {"*=": operator.imul, "/=": operator.itruediv, "%=": operator.imod, "**=": operator.ipow, "-=": operator.isub}
+INPLACE |= {"<<=": operator.ilshift, ">>=": operator.irshift, "|=": operator.ior, "&=": operator.iand}
+INPLACE |= {"^=": operator.ixor, "//=": operator.ifloordiv, "@=": operator.imatmul, "+=": operator.iadd}
 
 
 class NotUnderstood(Exception):
@@ -98,70 +111,10 @@ class Plainer(ast.NodeTransformer):
             return node
         old = copy.deepcopy(node.target)
         old.ctx = ast.Load()
-        operation = ast.Constant(IOPERATOR_TO_STR[type(node.op)])
+        operation = ast.Constant(SIGNS[type(node.op)])
         value = ast.Call(ast.Name("_inplacevar_", ast.Load()), [operation, old, node.value], [])
         made = ast.copy_location(ast.Assign([node.target], value), node)
         return ast.fix_missing_locations(made)
-
-
-class Policy(RestrictingNodeTransformer):
-    """RestrictedPython's rules, but for names of one underscore, `nonlocal`, `match` and `super().__init__`."""
-
-    def check_name(self, node, name, allow_magic_methods=False):
-        bound = name == "super" and not isinstance(getattr(node, "ctx", None), ast.Load)  # see `visit_Attribute`
-        guarded = name and GUARDS.match(name) and not (allow_magic_methods and name in METHODS and node.col_offset)
-        if bound or guarded:
-            self.error(node, name)
-
-    def visit_Name(self, node):
-        if node.id not in ("_inplacevar_", "_import_", "_words_", "_type_"):
-            self.check_name(node, node.id)
-        return node
-
-    def visit_Constant(self, node):
-        if type(node.value) is complex:
-            self.error(node, "complex")
-        return node
-
-    def visit_Attribute(self, node):
-        called = isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name) and node.value.func.id
-        if node.attr == "__init__" and called == "super":
-            return self.node_contents_visit(node)
-        if GUARDS.match(node.attr):
-            self.error(node, f".{node.attr}")
-        own, node.attr = node.attr, node.attr.lstrip("_") or "_"
-        made = super().visit_Attribute(node)
-        if isinstance(made, ast.Call):
-            made.args[1].value = own
-        else:
-            made.attr = own
-        return made
-
-    def visit_Call(self, node):  # RestrictedPython's refuses a function of one's own that is called eval
-        spread = any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords)
-        node = self.node_contents_visit(node)
-        if spread:
-            node.args.insert(0, node.func)
-            node.func = ast.copy_location(ast.Name("_apply_", ast.Load()), node.args[0])
-        return node
-
-    def visit_ClassDef(self, node):
-        return ast.copy_location(super().visit_ClassDef(node), node)
-
-    visit_Nonlocal = visit_Global = RestrictingNodeTransformer.node_contents_visit
-    visit_Match = visit_match_case = visit_MatchValue = visit_MatchSingleton = visit_MatchOr = visit_Nonlocal
-    visit_MatchSequence = visit_Nonlocal
-
-    def visit_MatchClass(self, node):
-        if not isinstance(node.cls, ast.Name) or node.patterns or node.kwd_patterns:
-            self.error(node, "case")
-        return self.node_contents_visit(node)
-
-    def visit_MatchAs(self, node):
-        self.check_name(node, node.name)
-        return self.node_contents_visit(node)
-
-    visit_MatchStar = visit_MatchAs
 
 
 # Running --------------------------------------------------------------------------------------------------------------
@@ -209,9 +162,6 @@ def where(line, what):
 
 
 MODULE = frozenset(torch.nn.Module().__dict__)
-INPLACE = {"*=": operator.imul, "/=": operator.itruediv, "%=": operator.imod, "**=": operator.ipow, "-=": operator.isub}
-INPLACE |= {"<<=": operator.ilshift, ">>=": operator.irshift, "|=": operator.ior, "&=": operator.iand}
-INPLACE |= {"^=": operator.ixor, "//=": operator.ifloordiv, "@=": operator.imatmul, "+=": operator.iadd}
 
 
 class Words(string.Formatter):
@@ -232,7 +182,9 @@ def _words(value, name):
 
 
 class World:
-    """What one task's answer lives in."""
+    """What one task's answer lives in. A kind of it says how the source is rewritten and compiled."""
+
+    compiled, known = None, {}
 
     def __init__(self, task):
         self.without, self.closed, self.own = frozenset(task.without), task.closed, set()
@@ -244,19 +196,14 @@ class World:
         """The function or class of this name. Raises: NotUnderstood."""
         statements, imported = cut(code, name)
         module = ast.Module([Plainer().visit(statement) for statement in statements], [])
-        compiled = compile_restricted_exec(ast.fix_missing_locations(module), FILE, policy=Policy)
-        if compiled.errors:
-            line, _, words = compiled.errors[0].removeprefix("Line ").partition(": ")
-            raise NotUnderstood(where(int(line) if line.isdecimal() else 0, words))
-        known = {"__builtins__": allowed.BUILTINS, "__name__": "answer", "__metaclass__": self._class}
+        compiled = self.compiled(ast.fix_missing_locations(module))
+        known = self.known | {"__builtins__": allowed.BUILTINS, "__name__": "answer", "__metaclass__": self._class}
         known |= {f"_{kind}_": getattr(self, f"_{kind}") for kind in ("getattr", "write")}
-        known |= {"_getitem_": operator.getitem, "_getiter_": iter, "_apply_": lambda f, *a, **k: f(*a, **k)}
         known |= {"_inplacevar_": lambda sign, old, value: INPLACE[sign](old, value)}
-        known |= {"_unpack_sequence_": guarded_unpack_sequence, "_iter_unpack_sequence_": guarded_iter_unpack_sequence}
         known |= {"_import_": self._import, "_words_": _words, "_type_": self._type}
         for key, path in imported.items():  # what is not held is said only where it is used
             known[key] = self._import(path) if _holds(path) or self._is_closed(path) else Space(path)
-        exec(compiled.code, known)
+        exec(compiled, known)
         if name not in known:
             raise NotUnderstood(where(0, name))
         return known[name]
