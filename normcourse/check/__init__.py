@@ -12,6 +12,7 @@ Read from above to below, each uses only what stands before it:
     recorded    what a learner's check knows of the tasks
     allowed     what an answer may be written with, so that the judge follows it by itself
     cutting     an answer and what it uses, out of the source of a notebook
+    plainer     that source in fewer words
     world       where they live; the judge has the same
     alone       whether the judge will follow an answer
 

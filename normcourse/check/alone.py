@@ -16,10 +16,12 @@ from types import SimpleNamespace
 
 import torch
 
+from .allowed import MAGIC
 from .comparison import compare
 from .cutting import FILE, read
+from .plainer import GUARDS, OURS
 from .runner import answer
-from .world import GUARDS, METHODS, OURS, NotUnderstood, World, where
+from .world import NotUnderstood, World, where
 
 REFUSED = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await, ast.TryStar, ast.MatchMapping)
 
@@ -44,6 +46,7 @@ def _cells(name, solution):
     if shell is None or shell.user_ns.get(name) is not solution:
         return []
     last = {source: number for number, source in enumerate(shell.history_manager.input_hist_raw)}
+    last = dict(sorted(last.items(), key=lambda cell: cell[1]))
     return [SimpleNamespace(number=n, kind="code", source=s, tasks=()) for s, n in last.items() if s.strip()]
 
 
@@ -102,7 +105,7 @@ class Guarded(ast.NodeTransformer):
     visit_Name = visit_arg = visit_MatchAs = visit_MatchStar = _named
 
     def visit_FunctionDef(self, node):
-        return self.generic_visit(node) if node.name in METHODS and node.col_offset else self._named(node)
+        return self.generic_visit(node) if node.name in MAGIC and node.col_offset else self._named(node)
 
     def visit_ClassDef(self, node):
         if any(keyword.arg == "metaclass" for keyword in node.keywords):
@@ -143,7 +146,7 @@ def _refuse(node, what):
 
 LATER = (
     "所以交上去以后，这道题的分要等老师看过才定。",
-    "so once it is handed in, this task has its points only after your teacher has looked at it.",
+    "so after you hand it in, this task gets its points only once your teacher has looked at it.",
 )
 ADVICE = {
     r"class ": (

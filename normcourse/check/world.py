@@ -10,33 +10,20 @@ lines of its own for it (`alone`).
 """
 
 import ast
-import copy
 import functools
 import importlib
+import inspect
 import operator
-import re
 import string
 import sys
 
 import torch
 
 from . import allowed
-from .cutting import CELL, FILE, cut, imports_of
+from .cutting import CELL, FILE, cut
+from .plainer import GUARDS, WORDS, Plainer
 from .rules import ForbiddenCall
 
-GUARDS = re.compile(r"__|_.*_$")
-WORDS = ("__name__", "__qualname__", "__doc__")
-METHODS = {f"__{name}__" for name in allowed.MAGIC.split()}
-OURS = ("_inplacevar_", "_import_", "_words_", "_type_")  # functions of `World` that `Plainer` calls
-SIGNS = {ast.Mult: "*=", ast.Div: "/=", ast.Mod: "%=", ast.Pow: "**=", ast.Sub: "-=", ast.LShift: "<<=", ast.Add: "+="}
-SIGNS |= {
-    ast.RShift: ">>=",
-    ast.BitOr: "|=",
-    ast.BitAnd: "&=",
-    ast.BitXor: "^=",
-    ast.FloorDiv: "//=",
-    ast.MatMult: "@=",
-}
 INPLACE = {"*=": operator.imul, "/=": operator.itruediv, "%=": operator.imod, "**=": operator.ipow, "-=": operator.isub}
 INPLACE |= {"<<=": operator.ilshift, ">>=": operator.irshift, "|=": operator.ior, "&=": operator.iand}
 INPLACE |= {"^=": operator.ixor, "//=": operator.ifloordiv, "@=": operator.imatmul, "+=": operator.iadd}
@@ -44,80 +31,6 @@ INPLACE |= {"^=": operator.ixor, "//=": operator.ifloordiv, "@=": operator.imatm
 
 class NotUnderstood(Exception):
     """What the second world does not hold; says where and what."""
-
-
-# Rewriting ------------------------------------------------------------------------------------------------------------
-
-
-class Plainer(ast.NodeTransformer):
-    """What RestrictedPython has no rule for, in words that it has rules for; annotations go."""
-
-    def visit_Import(self, node):
-        found = [(ast.Name(name, ast.Store()), ast.Constant(path)) for name, path in imports_of(node)]
-        made = [ast.Assign([name], ast.Call(ast.Name("_import_", ast.Load()), [path], [])) for name, path in found]
-        return [ast.fix_missing_locations(ast.copy_location(one, node)) for one in made]
-
-    visit_ImportFrom = visit_Import
-
-    def visit_Attribute(self, node):
-        self.generic_visit(node)
-        if node.attr not in WORDS or not isinstance(node.ctx, ast.Load):
-            return node
-        made = ast.Call(ast.Name("_words_", ast.Load()), [node.value, ast.Constant(node.attr)], [])
-        return ast.fix_missing_locations(ast.copy_location(made, node))
-
-    def visit_Name(self, node):
-        named = node.id == "__name__" and isinstance(node.ctx, ast.Load)
-        return ast.copy_location(ast.Constant("__main__"), node) if named else node
-
-    def visit_Call(self, node):
-        if isinstance(node.func, ast.Name) and node.func.id == "type" and len(node.args) == 1 and not node.keywords:
-            node.func = ast.copy_location(ast.Name("_type_", ast.Load()), node.func)
-        return self.generic_visit(node)
-
-    def visit_ClassDef(self, node):
-        plain = [one for one in node.decorator_list if not re.search(r"\bdataclass(\(.*\))?$", ast.unparse(one))]
-        if len(plain) < len(node.decorator_list):  # its fields stand in the annotations, which go
-            fields = [one for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)]
-            names = [one.target.id for one in fields]
-            lines = [f"def __init__({', '.join(['self', *names])}): pass", *(f"self.{name} = {name}" for name in names)]
-            init, *sets = (ast.parse(line).body[0] for line in lines)
-            init.args.defaults, init.body = (
-                [copy.deepcopy(one.value) for one in fields if one.value],
-                [*init.body, *sets],
-            )
-            for made in ast.walk(init):
-                ast.copy_location(made, node.body[0])
-            node.body.append(ast.fix_missing_locations(init))
-            node.decorator_list = plain
-        return self.generic_visit(node)
-
-    def visit_arg(self, node):
-        node.annotation = None
-        return node
-
-    def visit_FunctionDef(self, node):
-        node.returns = None
-        return self.generic_visit(node)
-
-    def visit_AnnAssign(self, node):
-        self.generic_visit(node)
-        made = ast.Assign([node.target], node.value) if node.value else ast.Pass()
-        return ast.copy_location(made, node)
-
-    def visit_AugAssign(self, node):
-        self.generic_visit(node)
-        if isinstance(node.target, ast.Name):
-            return node
-        old = copy.deepcopy(node.target)
-        old.ctx = ast.Load()
-        operation = ast.Constant(SIGNS[type(node.op)])
-        value = ast.Call(ast.Name("_inplacevar_", ast.Load()), [operation, old, node.value], [])
-        made = ast.copy_location(ast.Assign([node.target], value), node)
-        return ast.fix_missing_locations(made)
-
-
-# Running --------------------------------------------------------------------------------------------------------------
 
 
 class Space:
@@ -193,25 +106,49 @@ class World:
                 self.without |= others
 
     def answer(self, code, name):
-        """The function or class of this name. Raises: NotUnderstood."""
-        statements, imported = cut(code, name)
-        module = ast.Module([Plainer().visit(statement) for statement in statements], [])
-        compiled = self.compiled(ast.fix_missing_locations(module))
-        known = self.known | {"__builtins__": allowed.BUILTINS, "__name__": "answer", "__metaclass__": self._class}
-        known |= {f"_{kind}_": getattr(self, f"_{kind}") for kind in ("getattr", "write")}
-        known |= {"_inplacevar_": lambda sign, old, value: INPLACE[sign](old, value)}
-        known |= {"_import_": self._import, "_words_": _words, "_type_": self._type}
-        for key, path in imported.items():  # what is not held is said only where it is used
-            known[key] = self._import(path) if _holds(path) or self._is_closed(path) else Space(path)
-        exec(compiled, known)
-        if name not in known:
+        """The function or class of this name. code: as `cutting.read` gives it. Raises: NotUnderstood."""
+        self.code, self.spaces = code, {}
+        return self._member("", name)
+
+    def _member(self, module, name):
+        """What a name of the notebook, "", or of a module that it writes stands for."""
+        if GUARDS.match(name):
+            raise _not_understood(name)
+        if module not in self.spaces:
+            space = self.known | {"__builtins__": allowed.BUILTINS, "__name__": "answer", "__metaclass__": self._class}
+            space |= {f"_{kind}_": getattr(self, f"_{kind}") for kind in ("getattr", "write", "import", "type")}
+            space |= {"_inplacevar_": lambda sign, old, value: INPLACE[sign](old, value)}
+            self.spaces[module] = space | {"_words_": _words, "_has_": self._has, "_get_": self._get}, set()
+        space, done = self.spaces[module]
+        if name not in done:
+            done.add(name)
+            statements, imported = cut(self.code[module], name)
+            new = {(one.lineno, one.col_offset): one for one in statements}
+            fresh = [Plainer(module).visit(one) for place, one in new.items() if place not in done]
+            done.update(new)
+            compiled = self.compiled(ast.fix_missing_locations(ast.Module(fresh, [])))
+            for key, path in imported.items():  # what is not held is said only where it is used
+                if GUARDS.match(key):  # none of what the rewritten source calls
+                    raise _not_understood(key)
+                known = _holds(path) or self._is_closed(path) or self._is_written(path)
+                space[key] = self._import(path) if known else Space(path)
+            exec(compiled, space)
+        if name not in space:
             raise NotUnderstood(where(0, name))
-        return known[name]
+        return space[name]
 
     def _import(self, path):
         if self._is_closed(path):  # a module, or something in one
             return Space(path) if path in self.closed else functools.partial(_forbidden, path)
+        if self._is_written(path):
+            module, _, name = path.partition(".")
+            return self._member(module, name) if name else Space(path)
         return self._watched(path.rpartition(".")[2], within(path))
+
+    def _is_written(self, path):
+        """Whether it is of a module that the notebook writes; one that is called like a library is not found first."""
+        root = path.partition(".")[0]
+        return root in self.code and not any(f"{space}.".startswith(f"{root}.") for space in allowed.SPACES)
 
     def _is_closed(self, path):
         return any(f"{path}.".startswith(f"{module}.") for module in self.closed)
@@ -228,7 +165,7 @@ class World:
             return self._import(f"{value.path}.{name}")
         if kind is str and name == "format":
             return functools.partial(Words().format, value)
-        if isinstance(value, tuple) and name in getattr(kind, "_fields", ()):
+        if isinstance(value, tuple) and name in getattr(kind, "__match_args__", ()):  # also of x.max(-1)
             return getattr(value, name)
         if kind in self.own:
             parts = [vars(value), *(vars(base) for base in kind.__mro__ if base in self.own)]
@@ -237,9 +174,32 @@ class World:
                 return getattr(value, name)
         elif kind is type and value in self.own and name in vars(value):
             return getattr(value, name)
-        elif any(isinstance(value, owner) and name in names for owner, names in allowed.ATTRIBUTES.items()):
+        elif (value is torch.Tensor and name in allowed.METHODS) or any(
+            isinstance(value, owner) and name in names for owner, names in allowed.ATTRIBUTES.items()
+        ):
             return self._watched(name, getattr(value, name))
         raise _not_understood(f"{kind.__name__}.{name}")
+
+    def _has(self, value, name):
+        """`hasattr`; of what is there and not held it says neither."""
+        if type(name) is not str or name.startswith("_"):
+            raise _not_understood("hasattr")
+        try:
+            self._getattr(value, name)
+        except AttributeError:
+            return False
+        except NotUnderstood:
+            if type(value) is Space and value.path in allowed.SPACES:
+                value = importlib.import_module(value.path)
+            if type(value) is Space or inspect.getattr_static(value, name, self) is not self:
+                raise
+            return False
+        return True
+
+    def _get(self, value, name, *default):
+        if self._has(value, name) or not default:
+            return self._getattr(value, name)
+        return default[0]
 
     def _type(self, value):
         kind = type(value)

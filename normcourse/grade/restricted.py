@@ -6,8 +6,10 @@ import operator
 from RestrictedPython import RestrictingNodeTransformer, compile_restricted_exec
 from RestrictedPython.Guards import guarded_iter_unpack_sequence, guarded_unpack_sequence
 
+from ..check.allowed import MAGIC
 from ..check.cutting import FILE
-from ..check.world import GUARDS, METHODS, OURS, NotUnderstood, World, where
+from ..check.plainer import GUARDS, OURS
+from ..check.world import NotUnderstood, World, where
 
 
 class Policy(RestrictingNodeTransformer):
@@ -15,7 +17,7 @@ class Policy(RestrictingNodeTransformer):
 
     def check_name(self, node, name, allow_magic_methods=False):
         bound = name == "super" and not isinstance(getattr(node, "ctx", None), ast.Load)  # see `visit_Attribute`
-        guarded = name and GUARDS.match(name) and not (allow_magic_methods and name in METHODS and node.col_offset)
+        guarded = name and GUARDS.match(name) and not (allow_magic_methods and name in MAGIC and node.col_offset)
         if bound or guarded:
             self.error(node, name)
 

@@ -23,6 +23,7 @@ SEEN = {
         "comparison.py",
         "cutting.py",
         "errors.py",
+        "plainer.py",
         "recorded.py",
         "rules.py",
         "runner.py",
