@@ -32,7 +32,9 @@ import pytest
 import torch
 import tqdm
 
+from normcourse import check
 from normcourse.check import Case, Function, allowed, cutting, world
+from normcourse.check.alone import unclear
 from normcourse.check.case import Answer
 from normcourse.check.comparison import compare
 from normcourse.check.rules import ForbiddenCall
@@ -49,6 +51,7 @@ from . import answers
 from .hostile import ATTACKS, HONEST, IMPORTS
 from .hostile import notebook as made
 from .sources import NOT_UNDERSTOOD, UNDERSTOOD
+from .test_second_world import FOLLOWED, NOT_FOLLOWED, RELATIVE, said
 
 ROOT = Path(__file__).parents[1]
 HIDDEN = ROOT / "solutions"
@@ -490,6 +493,11 @@ IN_MANY_FORMS = {
         *(f"# EXERCISE: {name}\n{name} = my_{name}" for name in HONEST),
     ],
     "writes_a_helper": [*SOLVED, "%%writefile shown.py\ndef show(x): print(x)", "import shown; shown.show(1)"],
+    "helper_in_a_file": [
+        *(IMPORTS, "%%writefile stats.py\n" + HELPER, "from stats import *\nfrom math import *\nimport logging"),
+        HELPED.replace("    h = x", "    logging.info(hasattr(x, 'mean'))\n    h = x", 1),
+        *OTHERS,
+    ],
     "magic_by_keyword": [
         IMPORTS,
         "get_ipython().run_line_magic(magic_name='load_ext', line='autoreload')",
@@ -983,6 +991,18 @@ def test_right_numbers_that_are_not_understood_are_open_until_the_instructor_acc
 
 
 @needs_linux
+def test_the_check_says_beforehand_which_answers_the_judge_leaves_open(sandbox, tests_of_03, tmp_path, notebook_with):
+    sources = FOLLOWED | {name: source for name, (source, *_) in NOT_FOLLOWED.items()}
+    notebooks = {name: [IMPORTS, source, HELPED] for name, source in (sources | {"relative": RELATIVE}).items()}
+    results = grades(hand_in(tmp_path / "all", **notebooks), tmp_path / "out", tests_of_03, sandbox)
+    parts = {name: result["tasks"]["layer_norm"] for name, result in results.items()}
+    assert {name for name, part in parts.items() if "open" in part} == {*NOT_FOLLOWED}
+    assert all(part["points"] == part["of"] for name, part in parts.items() if name in FOLLOWED)
+    assert parts["relative"]["points"] == 0 and "error ForbiddenCall" in parts["relative"]["failed"]
+    assert {name for name, cells in notebooks.items() if said(notebook_with(*cells))} == {*NOT_FOLLOWED, "relative"}
+
+
+@needs_linux
 def test_a_cell_that_is_no_python_here_is_named_with_its_line(sandbox, tests_of_03, tmp_path):
     cells = [IMPORTS, HONEST["welford"] + "if True print(1)\n", *OTHERS]
     result = grades(hand_in(tmp_path / "all", a=cells), tmp_path / "out", tests_of_03, sandbox)["a"]
@@ -1112,6 +1132,17 @@ def test_honest_answers_in_other_words_earn_everything_in_the_sandbox(sandbox, t
     assert [(task, p.get("open"), p["reason"][1].rpartition(" ")[2]) for task, p in less] == [
         ("layer_norm", 4, "__new__")
     ]
+
+
+@pytest.mark.slow
+def test_the_check_says_of_honest_answers_in_other_words_what_the_judge_says(notebook_with):
+    told = []
+    for cells in as_notebooks(answers.HONEST).values():
+        shell = notebook_with(*cells)
+        for name in re.findall(r"^# EXERCISE: (\w+)", "\n".join(cells), re.M):
+            words = unclear(check.tasks()[name], shell.user_ns[name], 60)
+            told += [(name, words[1])] if words else []
+    assert [(name, "__new__" in words) for name, words in told] == [("layer_norm", True)]
 
 
 # What comes out -------------------------------------------------------------------------------------------------------

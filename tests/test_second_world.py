@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import IPython
 import pytest
 import torch
-from IPython.core.interactiveshell import InteractiveShell
 
 from normcourse import check, i18n
 from normcourse.check import alone, cutting
@@ -63,6 +62,10 @@ FILE = "%%writefile helpers.py\nimport torch\nK = 2\ndef double(x): return torch
         ["from typing import Optional, TypeVar\nT = TypeVar('T')\nMaybe = Optional[T]\ndef f(x: Maybe) -> T: return x * 2"],
         ["from abc import ABC, abstractmethod\nclass A(ABC):\n    @abstractmethod\n    def g(self, x): pass\n"
          "class B(A):\n    def g(self, x): return x * 2\ndef f(x): return B().g(x)"],
+        ["from typing import NamedTuple\nclass P(NamedTuple):\n    a: float\n    b: float = 2.0\n"
+         "def f(x):\n    p = P(1)\n    return x * p.b * p.a * len(p) / 2"],
+        ["import sys, torch\ndef f(x):\n    print(1, file=sys.stderr)\n    torch.testing.assert_close(x, x)\n"
+         "    with torch.autocast('cpu', enabled=False): return x * 2 + 0 * sys.float_info.epsilon"],
         ["class A:\n    def __enter__(self): return 2\n    def __exit__(self, *what): pass\n"
          "def f(x):\n    with A() as k: return k * x"],
         ["from collections import deque\ndef f(x):\n    kept = deque([2], maxlen=3)\n    return x * kept.popleft()"],
@@ -98,6 +101,11 @@ def test_what_honest_notebooks_are_also_written_with_is_understood(cells, world)
         ("1:2", ["import torch\ndef f(x): return torch.Tensor.__subclasses__()"]),
         ("1:2", ["import logging\ndef f(x): return logging.getLogger().manager"]),
         ("1:2", ["import logging\ndef f(x): return logging.root"]),
+        ("1:2", ["import sys\ndef f(x): return sys.modules"]),
+        ("1:2", ["import sys\ndef f(x): return sys.stdout.write"]),
+        ("1:2", ["from typing import NamedTuple\nclass __P(NamedTuple):\n    a: int\ndef f(x): return __P"]),
+        ("1:1", ["def f(x): return x.max(-1).__class__"]),
+        ("1:1", ["def f(x): return x.max(-1).__reduce__"]),
         ("1:2", ["import logging.config\ndef f(x): return logging.config"]),
         ("1:2", ["class A:\n    def __getattr__(self, name): return 1 / 0\ndef f(x): return hasattr(A(), 'k')"]),
         ("1:2", ["class A:\n    def __exit__(self, kind, value, trace): self.t = trace.tb_frame\n    def __enter__(self): pass\n"
@@ -195,21 +203,6 @@ def test_the_check_understands_what_the_judge_does_and_says_the_same_line(source
     assert found("check", source) == found("judge", source)
 
 
-@pytest.fixture
-def notebook_with(monkeypatch):
-    """A function that runs cells in a new notebook and gives what the last, a call of `check`, finds."""
-
-    def run(*cells):
-        shell = InteractiveShell()
-        monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
-        for cell in cells:
-            result = shell.run_cell(cell, store_history=True)
-            assert result.success, (cell, result.error_in_exec)
-        return shell
-
-    return run
-
-
 def said(shell, name="layer_norm"):
     """What `check` says beside the cases, in English; "" for nothing."""
     report = check.check(name, shell.user_ns[name])
@@ -254,6 +247,14 @@ def test_a_right_answer_that_the_judge_will_not_follow_is_said_to_be_one_and_why
     source, line, advice = NOT_FOLLOWED[name]
     words = said(notebook_with(IMPORTS, source, HELPED))
     assert line in words and advice in words and "your teacher has looked at it" in words
+
+
+RELATIVE = f"def mean_of(x): return {MEAN} + 0 * x.reshape(1, -1).renorm(2, 0, 1.0).sum()"
+
+
+def test_that_the_judge_counts_a_relative_of_what_is_forbidden_is_said(notebook_with):
+    words = said(notebook_with(IMPORTS, RELATIVE, HELPED))
+    assert "counts renorm, too" in words and "no points" in words
 
 
 def test_what_is_said_stands_below_the_cases_in_the_language_in_force_and_takes_no_point(notebook_with, monkeypatch):

@@ -40,12 +40,13 @@ tanh tensor_split tile topk trace transpose tril triu true_divide trunc unbind u
 unique_consecutive unsqueeze var var_mean vdot vsplit where xlogy layer_norm group_norm batch_norm
 instance_norm rms_norm native_layer_norm"""
 DTYPES = "bfloat16 bool double float float16 float32 float64 half int int16 int32 int64 int8 long short uint8"
-TORCH = f"""{BOTH} {DTYPES} arange as_tensor asarray atleast_1d atleast_2d atleast_3d block_diag broadcast_shapes
-broadcast_tensors cartesian_prod cat chain_matmul column_stack combinations concatenate cosine_similarity dstack einsum
-empty empty_like enable_grad eye finfo from_numpy full full_like hstack iinfo inf is_floating_point is_grad_enabled
-is_tensor linspace logspace meshgrid nan no_grad inference_mode normal ones ones_like pi rand rand_like randint randn
-randn_like randperm manual_seed promote_types result_type set_grad_enabled stack tensor tensordot tril_indices
-triu_indices trapezoid trapz vander vmap vstack zeros zeros_like Tensor Size Generator device dtype"""
+TORCH = f"""{BOTH} {DTYPES} arange as_tensor asarray atleast_1d atleast_2d atleast_3d autocast block_diag
+broadcast_shapes broadcast_tensors cartesian_prod cat chain_matmul column_stack combinations concatenate
+cosine_similarity dstack einsum empty empty_like enable_grad eye finfo from_numpy full full_like hstack iinfo inf
+is_floating_point is_grad_enabled is_tensor linspace logspace meshgrid nan no_grad inference_mode normal ones
+ones_like pi rand rand_like randint randn randn_like randperm manual_seed promote_types result_type set_grad_enabled
+stack tensor tensordot tril_indices triu_indices trapezoid trapz vander vmap vstack zeros zeros_like Tensor Size
+Generator device dtype"""
 FUNCTIONAL = """binary_cross_entropy celu cosine_similarity cross_entropy dropout elu embedding gelu glu hardtanh
 huber_loss interpolate kl_div l1_loss layer_norm leaky_relu linear log_softmax logsigmoid mse_loss
 nll_loss normalize one_hot pad pairwise_distance relu relu6 rms_norm scaled_dot_product_attention selu
@@ -95,6 +96,9 @@ SPACES = {
     "time": "",
     "warnings": "",
     "abc": "",
+    "sys": "float_info maxsize version_info",
+    "torch.testing": "",
+    "torch.amp": "autocast",
     "logging": "DEBUG INFO WARNING ERROR CRITICAL",
     "typing": "",
     "operator": "add and_ eq floordiv ge gt itemgetter le lt matmul mod mul ne neg or_ pow sub truediv",
@@ -109,7 +113,8 @@ STAND_INS |= {"tqdm.trange": lambda count, *arguments, **options: range(count)}
 STAND_INS |= dict.fromkeys(("time.time", "time.perf_counter", "time.monotonic"), lambda: 0.0)
 # The real one reads and writes attributes, `__globals__` too, by names that are given as text.
 STAND_INS |= {"functools.wraps": lambda wrapped, *arguments, **options: lambda function: function}
-STAND_INS |= {"warnings.warn": lambda *arguments, **options: None}
+STAND_INS |= dict.fromkeys(("warnings.warn", "torch.testing.assert_close"), lambda *arguments, **options: None)
+STAND_INS |= {"sys.stdout": None, "sys.stderr": None}  # `print` says nothing
 STAND_INS |= {"abc.ABC": object, "abc.abstractmethod": lambda function: function}
 
 

@@ -80,6 +80,19 @@ class Plainer(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_ClassDef(self, node):
+        fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
+        others = [one for one in node.body if not isinstance(one, ast.AnnAssign | ast.Expr)]
+        if re.search(r"\bNamedTuple$", " ".join(map(ast.unparse, node.bases))) and not others:
+            names, defaults = (
+                [one.target.id for one in fields],
+                ", ".join(ast.unparse(o.value) for o in fields if o.value),
+            )
+            made = ast.parse(
+                f"{node.name} = _import_('collections.namedtuple')({node.name!r}, {names}, defaults=[{defaults}])"
+            )
+            for part in ast.walk(made.body[0]):
+                ast.copy_location(part, node)
+            return made.body[0]
         plain = [one for one in node.decorator_list if not re.search(r"\bdataclass(\(.*\))?$", ast.unparse(one))]
         if len(plain) < len(node.decorator_list):  # its fields stand in the annotations, which go
             node.body.append(_init(node))
