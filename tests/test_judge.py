@@ -38,6 +38,7 @@ from normcourse.check.alone import unclear
 from normcourse.check.case import Answer
 from normcourse.check.comparison import compare
 from normcourse.check.rules import ForbiddenCall
+from normcourse.check.runner import answer
 from normcourse.grade import __main__ as command
 from normcourse.grade import child, gradebook, notebook, report, restricted, server, tables, wire
 from normcourse.grade import judge as judge_module
@@ -1143,6 +1144,57 @@ def test_the_check_says_of_honest_answers_in_other_words_what_the_judge_says(not
             words = unclear(check.tasks()[name], shell.user_ns[name], 60)
             told += [(name, words[1])] if words else []
     assert [(name, "__new__" in words) for name, words in told] == [("layer_norm", True)]
+
+
+HABITS = """import logging, sys
+from collections import deque
+from dataclasses import dataclass, field
+from math import *
+from typing import NamedTuple, Optional
+from mine import *
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.DEBUG)
+NEW = hasattr(torch.nn, "RMSNorm") or getattr(torch, "float32", None)
+@dataclass
+class Config:
+    eps: float = sqrt(2) * pi
+    sizes: list = field(default_factory=list)
+class Stats(NamedTuple):
+    mean: float
+    var: float = 1.0
+class Timer:
+    def __enter__(self): return self
+    def __exit__(self, *what): return False"""
+HABIT = """with Timer():
+    stats: Optional[Stats] = Stats(0.0)
+    logger.debug("%s %s", stats.mean, NEW)
+    Config().sizes.append(deque([1], maxlen=3).pop())
+    print(shown(1), file=sys.stderr)"""
+
+
+@pytest.mark.slow
+def test_honest_answers_with_the_habits_of_python_are_followed():
+    left = set()
+    for cells in as_notebooks(answers.HONEST).values():
+        trees = [ast.parse(cell) for cell in cells]
+        for node in [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+            names = [argument.arg for argument in node.args.args]
+            if names[:1] != ["self"] or node.name == "forward":
+                node.body[:0] = ast.parse(HABIT).body
+        markers = ["\n".join(re.findall("^# EXERCISE: .*\n", cell)) for cell in cells]
+        cells = [marker + ast.unparse(tree) for marker, tree in zip(markers, trees)]
+        code = cutting.read(
+            notebook.read(made("%%writefile mine.py\ndef shown(x): return x", cells[0], HABITS, *cells[1:]))
+        )
+        for name in re.findall(r"^# EXERCISE: (\w+)", "\n".join(cells), re.M):
+            task = check.tasks()[name]
+            if (task.without or task.closed) and not task.only:
+                try:
+                    given = answer(restricted.Restricted(task).answer(code, name), task.cases[0])
+                    assert compare(given, task.right[0], task.cases[0]) is None, given.error
+                except (AssertionError, world.NotUnderstood) as error:
+                    left.add((name, str(error).partition("\n")[0].rpartition(" ")[2]))
+    assert left == {("layer_norm", "__new__")}
 
 
 # What comes out -------------------------------------------------------------------------------------------------------
