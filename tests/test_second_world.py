@@ -124,6 +124,40 @@ def test_what_was_let_in_for_the_honest_opens_no_way_out(cells, place, world):
     assert found(world, *cells) == place
 
 
+EVIL = """class Evil:
+    calls = []
+    def __str__(self): return "torch.zeros"
+    def partition(self, dot): return "torch", ".", "zeros"
+    def rpartition(self, dot):
+        self.calls.append(dot)
+        return ("torch", ".", "zeros") if len(self.calls) < 4 else ("os", ".", "getcwd")
+def f(x): return _import_(Evil())()"""
+REBOUND = r"""_import_ = lambda path: path
+def f(x): return _import_(x)
+def f(x): global _type_; _type_ = 1
+def f(x): return [_has_ for _has_ in x]
+def f(x): return (_get_ := 1)
+def f(_words_): return 1
+def f(x): return {"a": _inplacevar_}
+class _type_: pass
+from typing import NamedTuple\nclass _has_(NamedTuple): a: int
+from typing import NamedTuple\nclass P(NamedTuple): a: int = _import_("os")\ndef f(x): return P(0)
+from dataclasses import dataclass\n@dataclass\nclass P: a: int = _import_("os")\ndef f(x): return P(0)
+from torch import nn as _import_
+try: 1 / 0
+except Exception as _write_: pass
+def _getattr_(value, name): return value
+import math as _write_"""
+
+
+def test_a_text_cannot_call_or_replace_what_its_rewritten_form_calls():
+    assert found("judge", EVIL) == found("check", EVIL) == "1:8"
+    for source in (one.replace("\\n", "\n") for one in re.split(r"\n(?!except)", REBOUND)):
+        uses = source if "def f" in source else source + "\ndef f(x): return " + re.search(r"_[a-z]+_", source)[0]
+        for world in WORLDS:
+            assert re.fullmatch(r"1:\d|0:0", found(world, uses)), (world, source)
+
+
 def test_a_file_cannot_put_its_own_in_the_place_of_a_guard():
     bad = "%%writefile a.py\nfrom b import mine as _write_\ndef bad(): return _write_\ndef good(f): f.known = 1"
     own = "%%writefile b.py\ndef mine(x): return x"

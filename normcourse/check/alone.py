@@ -98,7 +98,7 @@ class Guarded(ast.NodeTransformer):
     def _named(self, node):
         name = getattr(node, "id", getattr(node, "arg", getattr(node, "name", None))) or ""
         bound = name == "super" and not isinstance(getattr(node, "ctx", None), ast.Load)
-        if bound or (name not in OURS and GUARDS.match(name)):
+        if bound or (GUARDS.match(name) and not (isinstance(node, ast.Name) and name in OURS)):
             _refuse(node, name)
         return self.generic_visit(node)
 

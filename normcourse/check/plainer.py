@@ -68,31 +68,30 @@ class Plainer(ast.NodeTransformer):
         return ast.fix_missing_locations(ast.copy_location(made, node))
 
     def visit_Name(self, node):
+        if node.id in OURS:  # a text that calls these itself could hand them anything; this name is refused
+            node.id = f"_{node.id}"
         named = node.id == "__name__" and isinstance(node.ctx, ast.Load)
         return ast.copy_location(ast.Constant(self.module), node) if named else node
 
     def visit_Call(self, node):
+        self.generic_visit(node)
         name = node.func.id if isinstance(node.func, ast.Name) and not node.keywords else ""
         written_out = len(node.args) > 1 and isinstance(node.args[1], ast.Constant)
         if (name == "type" and len(node.args) == 1) or (name in ("hasattr", "getattr") and written_out):
             ours = {"type": "_type_", "hasattr": "_has_", "getattr": "_get_"}[name]
             node.func = ast.copy_location(ast.Name(ours, ast.Load()), node.func)
-        return self.generic_visit(node)
+        return node
 
     def visit_ClassDef(self, node):
         fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
         others = [one for one in node.body if not isinstance(one, ast.AnnAssign | ast.Expr)]
         if re.search(r"\bNamedTuple$", " ".join(map(ast.unparse, node.bases))) and not others:
-            names, defaults = (
-                [one.target.id for one in fields],
-                ", ".join(ast.unparse(o.value) for o in fields if o.value),
-            )
-            made = ast.parse(
-                f"{node.name} = _import_('collections.namedtuple')({node.name!r}, {names}, defaults=[{defaults}])"
-            )
-            for part in ast.walk(made.body[0]):
-                ast.copy_location(part, node)
-            return made.body[0]
+            named = ast.Call(ast.Name("_import_", ast.Load()), [ast.Constant("collections.namedtuple")], [])
+            names = ast.Constant(" ".join(ast.unparse(one.target) for one in fields))
+            defaults = ast.List([self.visit(one.value) for one in fields if one.value], ast.Load())
+            made = ast.Call(named, [ast.Constant(node.name), names], [ast.keyword("defaults", defaults)])
+            made = ast.Assign([self.visit(ast.Name(node.name, ast.Store()))], made)
+            return ast.fix_missing_locations(ast.copy_location(made, node))
         plain = [one for one in node.decorator_list if not re.search(r"\bdataclass(\(.*\))?$", ast.unparse(one))]
         if len(plain) < len(node.decorator_list):  # its fields stand in the annotations, which go
             node.body.append(_init(node))
