@@ -1,8 +1,12 @@
-"""What a cell shows ends when the cell runs again; and what looks through the names of a notebook while a cell runs."""
+"""What a cell shows ends when the cell runs again; and what looks through the names of a notebook while a cell runs;
+and the Python of a cell."""
 
+import ast
+import re
 import sys
 import weakref
 
+MANY_MAGICS = 300  # lines of a cell
 _shown = {}  # cell: (run, what it made)
 
 
@@ -59,3 +63,22 @@ def beside_cells(function):
                     raise
 
     return again
+
+
+def parsed(source):
+    """The syntax tree of a cell, magics left out; None where it is no Python even so."""
+    for attempt in (lambda: source, lambda: _plain(source)):
+        try:
+            return ast.parse(attempt())
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+    return None
+
+
+def _plain(source):
+    if len(re.findall(r"^\s*[%!?]", source, re.M)) > MANY_MAGICS:
+        raise ValueError("so many that IPython would take minutes")
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    source = re.sub(r"\A(\s*)%%(time|timeit|capture|prun)\b.*", r"\1", source)  # their cells are Python
+    return TransformerManager().transform_cell(source)

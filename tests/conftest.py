@@ -44,3 +44,21 @@ def artefacts(request, tmp_path_factory):
     folder = Path(given) if given else tmp_path_factory.mktemp("artefacts")
     folder.mkdir(exist_ok=True, parents=True)
     return folder
+
+
+@pytest.fixture
+def notebook_with(monkeypatch):
+    """A function that runs cells in a new notebook and gives its shell."""
+
+    def run(*cells):
+        from IPython.core.interactiveshell import InteractiveShell
+        from traitlets.config import Config
+
+        shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
+        monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+        for cell in cells:
+            result = shell.run_cell(cell, store_history=True)
+            assert result.success, (cell, result.error_in_exec)
+        return shell
+
+    return run

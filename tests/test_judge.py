@@ -32,12 +32,15 @@ import pytest
 import torch
 import tqdm
 
-from normcourse.check import Case, Function
+from normcourse import check
+from normcourse.check import Case, Function, allowed, cutting, world
+from normcourse.check.alone import unclear
 from normcourse.check.case import Answer
 from normcourse.check.comparison import compare
 from normcourse.check.rules import ForbiddenCall
+from normcourse.check.runner import answer
 from normcourse.grade import __main__ as command
-from normcourse.grade import allowed, child, cutting, gradebook, notebook, report, server, tables, wire, world
+from normcourse.grade import child, gradebook, notebook, report, restricted, server, tables, wire
 from normcourse.grade import judge as judge_module
 from normcourse.grade import run as judge_run
 from normcourse.grade import sandbox as sandbox_module
@@ -48,6 +51,8 @@ from normcourse.grade.sandbox import NoSandbox, Sandbox
 from . import answers
 from .hostile import ATTACKS, HONEST, IMPORTS
 from .hostile import notebook as made
+from .sources import NOT_UNDERSTOOD, UNDERSTOOD
+from .test_second_world import FOLLOWED, NOT_FOLLOWED, RELATIVE, said
 
 ROOT = Path(__file__).parents[1]
 HIDDEN = ROOT / "solutions"
@@ -489,6 +494,11 @@ IN_MANY_FORMS = {
         *(f"# EXERCISE: {name}\n{name} = my_{name}" for name in HONEST),
     ],
     "writes_a_helper": [*SOLVED, "%%writefile shown.py\ndef show(x): print(x)", "import shown; shown.show(1)"],
+    "helper_in_a_file": [
+        *(IMPORTS, "%%writefile stats.py\n" + HELPER, "from stats import *\nfrom math import *\nimport logging"),
+        HELPED.replace("    h = x", "    logging.info(hasattr(x, 'mean'))\n    h = x", 1),
+        *OTHERS,
+    ],
     "magic_by_keyword": [
         IMPORTS,
         "get_ipython().run_line_magic(magic_name='load_ext', line='autoreload')",
@@ -834,7 +844,7 @@ def test_comparing_with_what_a_task_forbids_costs_nothing_in_another_cell_and_ev
 def alone(source, name="f", without=(), closed=()):
     """What a name is in the second world."""
     task = SimpleNamespace(without=without, closed=closed)
-    return world.World(task).answer(cutting.read(notebook.read(made(source))), name)
+    return restricted.Restricted(task).answer(cutting.read(notebook.read(made(source))), name)
 
 
 X = torch.arange(6.0).reshape(2, 3)
@@ -842,39 +852,7 @@ X = torch.arange(6.0).reshape(2, 3)
 
 @pytest.mark.parametrize(
     "source",
-    [
-        "import torch\ndef f(x) -> torch.Tensor:\n    y: torch.Tensor = x * 2\n    return y",
-        "def f(x):\n    y = x.clone()\n    y[0] += x[0]\n    y[1, :] *= 2\n    return y",
-        "def f(x):\n    import math\n    from torch import stack as s\n    return s([row * math.sqrt(4) for row in x])",
-        "def f(x):\n    def g():\n        nonlocal _n\n        _n += 1\n    _n = 1\n    g()\n    return x * _n",
-        "import torch\nclass F(torch.nn.Module):\n    def __init__(self, k):\n        super().__init__()\n        self.k = k\n"
-        "        self._two = torch.nn.Parameter(torch.tensor(2.0))\n    def forward(self, x):\n        self.k += 1\n"
-        "        return x * self._two\nf = F(0)",
-        "def f(x):\n    match x.dim():\n        case 1 | 2: return x + x\n        case _: return None",
-        "def eval(x): return x * 2\ndef f(*a, **k): return eval(*a, **k)",
-        "def f(x):\n    (a, *b), total = x, 0\n    for i, row in enumerate(b): total = total + i\n    return x * 2 + total",
-        "f = lambda x: x\nf = (lambda g: lambda x: 2 * g(x))(f)",
-        "try: import numpy as np\nexcept ImportError: pass\nimport torch\n"
-        "def f(x): return torch.from_numpy(np.asarray(x.numpy()) * 2)",
-        "def f(residual): return residual + residual\nfrom somewhere import residual",
-        "def g(x): return x\ndef f(x):\n    print(f'{x.sum():.2f}')\n    return g(x) + g(x)\n%time f(1)",
-        "import functools\ndef say(g):\n    @functools.wraps(g)\n    def h(*a):\n        print('{} {:.2f}'.format(g.__name__, 0.0))"
-        "\n        return g(*a)\n    return h\n@say\ndef f(x): return x * 2",
-        "from collections import namedtuple\nP = namedtuple('P', 'high low')\ndef f(x): return P(x * 2, 0).high",
-        "count = 0\ndef f(x):\n    global count\n    count += 1\n    return x * (count + 1)",
-        "W = []\nfor k in range(3):\n    W.append(k)\ndef f(x): return x * W[-1]",
-        "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass P:\n    a: int\n    b: float = 1.0\n"
-        "    def twice(self, x): return x * (self.a + self.b)\ndef f(x): return P(1).twice(x)",
-        "def f(x): return x + x\nplain = f\ndef f(x): return plain(x)",
-        "def f(x): return x * 2 if type(x).__name__ == 'Tensor' and type(0) is int else x",
-        "NAME = __name__\ndef f(x): return x * 2 if NAME == '__main__' else x",
-        "K = 1\nK += 1\ndef f(x): return x * K",
-        "import torch\ntorch.manual_seed(0)\nfor d in (1, 2): print(torch.initial_seed(), d)\ndef f(x): return torch.add(x, x)",
-        "if 1 > 0:\n    def g(x): return x * 2\nelse:\n    def g(x): return x\ndef f(x): return g(x)",
-        "from tqdm.auto import tqdm\nimport time\ndef f(x):\n    time.time()\n    return sum(x for _ in tqdm(range(2)))",
-        "def f(k):\n    match 1:\n        case int(): return k * 2",
-        "if True:\n    import torch\ndef f(x):\n    with torch.no_grad():\n        return sum((x for _ in range(2)), 0)",
-    ],
+    UNDERSTOOD,
 )
 def test_what_honest_answers_are_written_with_runs_in_the_second_world(source):
     assert torch.equal(alone(source)(X), X * 2)
@@ -882,43 +860,7 @@ def test_what_honest_answers_are_written_with_runs_in_the_second_world(source):
 
 @pytest.mark.parametrize(
     ("source", "line"),
-    [
-        ("import os\ndef f(x): return os.getcwd()", 2),
-        ("import torch\ndef f(x): return torch._C", 2),
-        ("def f(x):\n    return x.__class__", 2),
-        ("def f(x): return x.data_ptr()", 1),
-        ("def f(x): return x.grad_fn", 1),
-        ("def f(x): return x.register_hook(print)", 1),
-        ("import torch\ndef f(x): return torch.ops.aten.var(x)", 2),
-        ("import torch\ndef f(x): return torch.jit.script(x)", 2),
-        ("def f(x): return '{0.__class__}'.format(x)", 1),
-        ("def f(x): return '{0[0]}'.format(x)", 1),
-        ("def f(x): return type(lambda: 0)", 1),
-        ("def f(x): return _words_(f, '__module__')", 1),
-        ("def f(x): return type(int)", 1),
-        ("def f(x): return x.__name__.__class__", 1),
-        ("def f(x):\n    match [1]:\n        case [*__builtins__]: return __builtins__", 3),
-        ("def f(x, super=dict):\n    super().__init__(a=1)", 1),
-        ("def f(x): return (lambda: 0).__globals__", 1),
-        ("def f(x): return (i for i in x).gi_frame", 1),
-        ("def f(x):\n    try: 1 / 0\n    except Exception as e: return e.__traceback__", 3),
-        ("def f(x):\n    match x:\n        case object(__class__=c): return c", 3),
-        ("import torch\nclass T(torch.Tensor):\n    pass\ndef f(x): return T(x)", 2),
-        ("class T:\n    def __getattr__(self, name): return 0\ndef f(x): return T().a", 2),
-        ("class T:\n    __torch_function__ = print\ndef f(x): return T()", 2),
-        ("def f(x): return x * 1j", 1),
-        ("import numpy as np\ndef f(x): return np.load(x)", 2),
-        ("import numpy as np\ndef f(x): return x.numpy().ctypes", 2),
-        ("def f(x):\n    x.__class__ = int", 2),
-        ("def f(x):\n    f.known = x", 2),
-        ("import torch\ndef f(x):\n    torch.Tensor.mean = 0", 3),
-        (
-            "import torch.nn\nclass M(torch.nn.Module):\n    def forward(s, x): return s._modules\ndef f(x): return M()(x)",
-            3,
-        ),
-        ("def f(x):\n    async def g(): pass\n    return g()", 2),
-        ("def f(x):\n    from os import getcwd\n    return getcwd()", 2),
-    ],
+    NOT_UNDERSTOOD,
 )
 def test_what_the_second_world_does_not_hold_is_not_understood_and_said_where(source, line):
     with pytest.raises(world.NotUnderstood, match=rf"^1:{line}: "):
@@ -965,7 +907,7 @@ def test_the_reason_that_an_instructor_reads_is_the_judges_or_stands_in_quotatio
         in judge_module._not_understood("ValueError: NotUnderstood: 1:1: give it all points")[1]
     )
     long = "\n" * cutting.CELL + "y = 1"
-    assert cutting.read(notebook.read(made("def f(x): return x", long)))[-1][0].number == 1
+    assert cutting.read(notebook.read(made("def f(x): return x", long)))[""][-1][0].number == 1
 
 
 def test_an_infinity_has_a_sign_and_an_answer_does_not_choose_to_be_less_precise():
@@ -1010,7 +952,9 @@ def test_what_a_task_forbids_is_a_forbidden_call_in_the_second_world(source):
 def test_an_answer_uses_what_was_defined_when_its_cell_ran():
     cells = notebook.read(made("def g(x): return x + x", "# EXERCISE: f\ndef f(x): return g(x)", "def g(x): return 0"))
     notebook.mark(cells, ["f"])
-    assert torch.equal(world.World(SimpleNamespace(without=(), closed=())).answer(cutting.read(cells), "f")(X), X * 2)
+    assert torch.equal(
+        restricted.Restricted(SimpleNamespace(without=(), closed=())).answer(cutting.read(cells), "f")(X), X * 2
+    )
 
 
 @needs_linux
@@ -1045,6 +989,18 @@ def test_right_numbers_that_are_not_understood_are_open_until_the_instructor_acc
     assert result["points"] == 16 and "open" not in task
     with pytest.raises(ValueError, match="no such submission"):
         judge_run.accept([result], ["b"])
+
+
+@needs_linux
+def test_the_check_says_beforehand_which_answers_the_judge_leaves_open(sandbox, tests_of_03, tmp_path, notebook_with):
+    sources = FOLLOWED | {name: source for name, (source, *_) in NOT_FOLLOWED.items()}
+    notebooks = {name: [IMPORTS, source, HELPED] for name, source in (sources | {"relative": RELATIVE}).items()}
+    results = grades(hand_in(tmp_path / "all", **notebooks), tmp_path / "out", tests_of_03, sandbox)
+    parts = {name: result["tasks"]["layer_norm"] for name, result in results.items()}
+    assert {name for name, part in parts.items() if "open" in part} == {*NOT_FOLLOWED}
+    assert all(part["points"] == part["of"] for name, part in parts.items() if name in FOLLOWED)
+    assert parts["relative"]["points"] == 0 and "error ForbiddenCall" in parts["relative"]["failed"]
+    assert {name for name, cells in notebooks.items() if said(notebook_with(*cells))} == {*NOT_FOLLOWED, "relative"}
 
 
 @needs_linux
@@ -1177,6 +1133,68 @@ def test_honest_answers_in_other_words_earn_everything_in_the_sandbox(sandbox, t
     assert [(task, p.get("open"), p["reason"][1].rpartition(" ")[2]) for task, p in less] == [
         ("layer_norm", 4, "__new__")
     ]
+
+
+@pytest.mark.slow
+def test_the_check_says_of_honest_answers_in_other_words_what_the_judge_says(notebook_with):
+    told = []
+    for cells in as_notebooks(answers.HONEST).values():
+        shell = notebook_with(*cells)
+        for name in re.findall(r"^# EXERCISE: (\w+)", "\n".join(cells), re.M):
+            words = unclear(check.tasks()[name], shell.user_ns[name], 60)
+            told += [(name, words[1])] if words else []
+    assert [(name, "__new__" in words) for name, words in told] == [("layer_norm", True)]
+
+
+HABITS = """import logging, sys
+from collections import deque
+from dataclasses import dataclass, field
+from math import *
+from typing import NamedTuple, Optional
+from mine import *
+logger = logging.getLogger(__name__)
+logger.setLevel(logging.DEBUG)
+NEW = hasattr(torch.nn, "RMSNorm") or getattr(torch, "float32", None)
+@dataclass
+class Config:
+    eps: float = sqrt(2) * pi
+    sizes: list = field(default_factory=list)
+class Stats(NamedTuple):
+    mean: float
+    var: float = 1.0
+class Timer:
+    def __enter__(self): return self
+    def __exit__(self, *what): return False"""
+HABIT = """with Timer():
+    stats: Optional[Stats] = Stats(0.0)
+    logger.debug("%s %s", stats.mean, NEW)
+    Config().sizes.append(deque([1], maxlen=3).pop())
+    print(shown(1), file=sys.stderr)"""
+
+
+@pytest.mark.slow
+def test_honest_answers_with_the_habits_of_python_are_followed():
+    left = set()
+    for cells in as_notebooks(answers.HONEST).values():
+        trees = [ast.parse(cell) for cell in cells]
+        for node in [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
+            names = [argument.arg for argument in node.args.args]
+            if names[:1] != ["self"] or node.name == "forward":
+                node.body[:0] = ast.parse(HABIT).body
+        markers = ["\n".join(re.findall("^# EXERCISE: .*\n", cell)) for cell in cells]
+        cells = [marker + ast.unparse(tree) for marker, tree in zip(markers, trees)]
+        code = cutting.read(
+            notebook.read(made("%%writefile mine.py\ndef shown(x): return x", cells[0], HABITS, *cells[1:]))
+        )
+        for name in re.findall(r"^# EXERCISE: (\w+)", "\n".join(cells), re.M):
+            task = check.tasks()[name]
+            if (task.without or task.closed) and not task.only:
+                try:
+                    given = answer(restricted.Restricted(task).answer(code, name), task.cases[0])
+                    assert compare(given, task.right[0], task.cases[0]) is None, given.error
+                except (AssertionError, world.NotUnderstood) as error:
+                    left.add((name, str(error).partition("\n")[0].rpartition(" ")[2]))
+    assert left == {("layer_norm", "__new__")}
 
 
 # What comes out -------------------------------------------------------------------------------------------------------

@@ -10,12 +10,18 @@ Read from above to below, each uses only what stands before it:
     comparison  how an Answer differs from the right one; it knows `case` and `errors` alone
     wire        cases and answers as bytes
     recorded    what a learner's check knows of the tasks
+    allowed     what an answer may be written with, so that the judge follows it by itself
+    cutting     an answer and what it uses, out of the source of a notebook
+    plainer     that source in fewer words
+    world       where they live; the judge has the same
+    alone       whether the judge will follow an answer
 
 How it knows the mistake: for each task the numbers that people's usual mistakes give are on record. If yours are
 exactly those of one of them, that is the mistake; otherwise you read where the numbers differ.
 """
 
 import html
+import time
 
 from .. import progress
 from ..i18n import on_language_change, text
@@ -72,9 +78,13 @@ def check(name, solution):
                 f"{name} is {solution!r}; pass the function or class itself, without calling it: {call}",
             )
         )
+    begun = time.monotonic()
     report = Report(name, list(zip(known[name].cases, diagnose(known[name], solution))))
     if report:
         progress.record("passed", name, "yes")
+        from .alone import unclear
+
+        report.aside = unclear(known[name], solution, seconds=0.5 + (time.monotonic() - begun) / 2)
     return report
 
 
@@ -221,7 +231,10 @@ class Note:
 
 
 class Report:
-    """What `check` found: true if every case is right. `failures` lists (case, (中文, English))."""
+    """What `check` found: true if every case is right. `failures` lists (case, (中文, English)). aside: None, or what
+    else there is to say, (中文, English)."""
+
+    aside = None
 
     def __init__(self, name, findings):
         self.name, self.findings = name, findings
@@ -257,7 +270,7 @@ class Report:
         for mark, case, words in self._rows():
             lines.append(f"  {mark} {case}")
             lines += [f"      {line}" for line in words.splitlines()]
-        return "\n".join(lines)
+        return "\n".join([*lines, text(*self.aside)] if self.aside else lines)
 
     def _ipython_display_(self):
         """Shown, not returned: nbgrader would take what a graded cell returns for its points. It follows the language
@@ -284,4 +297,6 @@ class Report:
                 f'<td style="text-align:left;vertical-align:top">{html.escape(case)}</td>'
                 f'<td style="text-align:left;max-width:44em">{explained}</td></tr>'
             )
-        return f"<p><b>{html.escape(self.name)}</b>: {self._summary()}</p><table>{rows}</table>"
+        aside = html.escape(text(*self.aside)).replace("\n", "<br>") if self.aside else ""
+        aside = aside and f'<p style="max-width:52em">{aside}</p>'
+        return f"<p><b>{html.escape(self.name)}</b>: {self._summary()}</p><table>{rows}</table>{aside}"

@@ -10,11 +10,12 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 
+from ..cells import parsed
+
 LARGEST = 20 << 20  # bytes
 PARTS = 500_000  # objects and lists in its JSON
 CODE = re.compile(r"^[ \t]*#[ \t]*EXERCISE:[ \t]*(\w+)", re.M)
 CODE_STUB = "在这里写你的代码 · your code goes here"  # nbgrader_config.py puts it into what learners get
-MANY_MAGICS = 300  # lines of a cell
 ESSAY = re.compile(r"<!--\s*EXERCISE:\s*(\w+)\s*-->")
 
 
@@ -113,25 +114,6 @@ def _handed_out(source):
             if isinstance(statement, ast.Raise) and CODE_STUB in ast.unparse(statement):
                 return True
     return tree is None
-
-
-def parsed(source):
-    """The syntax tree of a cell, magics left out; None where it is no Python even so."""
-    for attempt in (lambda: source, lambda: _plain(source)):
-        try:
-            return ast.parse(attempt())
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-    return None
-
-
-def _plain(source):
-    if len(re.findall(r"^\s*[%!?]", source, re.M)) > MANY_MAGICS:
-        raise ValueError("so many that IPython would take minutes")
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    source = re.sub(r"\A(\s*)%%(time|timeit|capture|prun)\b.*", r"\1", source)  # their cells are Python
-    return TransformerManager().transform_cell(source)
 
 
 def defined(source):

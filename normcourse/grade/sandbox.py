@@ -18,13 +18,17 @@ SECONDS_TO_START = 600
 SEEN = {
     "check": (
         "__init__.py",
+        "allowed.py",
         "case.py",
         "comparison.py",
+        "cutting.py",
         "errors.py",
+        "plainer.py",
         "recorded.py",
         "rules.py",
         "runner.py",
         "wire.py",
+        "world.py",
     ),
     "grade": (
         "__init__.py",
@@ -33,9 +37,7 @@ SEEN = {
         "wire.py",
         "confine.py",
         "closed.py",
-        "world.py",
-        "cutting.py",
-        "allowed.py",
+        "restricted.py",
     ),
 }
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")

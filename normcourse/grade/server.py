@@ -27,9 +27,10 @@ from concurrent.futures import thread as pools
 import numpy
 import torch
 
+from ..check import cutting
 from ..check.case import Answer, Task
 from ..check.rules import ForbiddenCall
-from . import confine, cutting, notebook, wire, world
+from . import confine, notebook, restricted, wire
 from .closed import Closing
 
 # What the notebooks of the course import: once here, not once per submission.
@@ -259,7 +260,7 @@ class CutOut(dict):
 
     def __missing__(self, name):
         try:
-            self[name] = world.World(self.tasks[name]).answer(self.code, name), {}
+            self[name] = restricted.Restricted(self.tasks[name]).answer(self.code, name), {}
         except Exception as error:
             self[name] = functools.partial(_raise, error), {}
         return self[name]

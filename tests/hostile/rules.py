@@ -232,6 +232,25 @@ attack(
     '    return space["go"](f, (x, weight, 0 * weight), dy)',
 )
 attack(
+    "import_of_anything",
+    "calls the import of the second world itself, with an object that is another path each time it is asked",
+    "class Path:\n    asked = []\n    def __str__(self): return 'torch.zeros'\n"
+    "    def partition(self, dot): return 'torch', '.', 'zeros'\n"
+    "    def rpartition(self, dot):\n        self.asked.append(dot)\n"
+    "        return ('torch', '.', 'zeros') if len(self.asked) % 4 else ('builtins', '.', 'exec')\n"
+    'CODE = """\ndef go(fun, leaves, dy):\n    import sys, torch\n    f = sys._getframe()\n'
+    "    while f and 'nodes' not in f.f_locals: f = f.f_back\n"
+    "    n = f.f_locals['nodes']; f.f_globals['_nodes'] = lambda: n\n"
+    "    with torch._C.DisableTorchFunction(), torch.enable_grad():\n"
+    "        leaves = [t.detach().clone().requires_grad_() for t in leaves]\n"
+    '        return torch.autograd.grad(fun(*leaves), leaves, dy)\n"""',
+    "# EXERCISE: layer_norm_backward\ndef layer_norm_backward(dy, x, weight, eps=1e-5):\n"
+    "    space = dict(a=1)\n    _import_(Path())(CODE, space)\n"
+    "    def f(x, w, b):\n        h = x - x.mean(-1, keepdim=True)\n"
+    "        return h / (h.square().mean(-1, keepdim=True) + eps).sqrt() * w + b\n"
+    '    return space["go"](f, (x, weight, 0 * weight), dy)',
+)
+attack(
     "poured_package",
     "reads the package's own answer as text, out of the second world",
     "import functools, torch, torch.nn.functional as F\n"

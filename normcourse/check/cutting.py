@@ -2,24 +2,50 @@
 
 import ast
 import copy
+import importlib
+import re
 import symtable
 
-from . import notebook
+from ..cells import parsed
+from . import allowed
 
 FILE = "<answer>"
 CELL = 100_000  # line numbers of cell n begin at n times this
+WRITTEN = re.compile(r"\s*%%(?:write)?file[ \t]+(-a[ \t]+)?(?:\./)?(\w+)\.py[ \t]*\n")
 
 
 def read(cells):
-    """[(cell, its statements at the top level)] of the code."""
-    code = [(cell, notebook.parsed(cell.source)) for cell in cells if cell.kind == "code"]
-    fits = [(cell, tree) for cell, tree in code if tree and cell.source.count("\n") < CELL]  # else the next is blamed
-    return [(cell, ast.increment_lineno(tree, CELL * cell.number).body) for cell, tree in fits]
+    """{module: [(cell, its statements at the top level)]} of the code: "" is the notebook, the others are the
+    files that its cells write."""
+    code = {"": []}
+    for cell in cells:
+        if cell.kind != "code" or cell.source.count("\n") >= CELL:  # else the next is blamed
+            continue
+        append, name = ((file := WRITTEN.match(cell.source)) and file.groups()) or (None, "")
+        tree = parsed("\n" * file[0].count("\n") + cell.source[file.end() :] if file else cell.source)
+        if name and not append:
+            code[name] = []
+        if tree:
+            code.setdefault(name, []).append((cell, ast.increment_lineno(tree, CELL * cell.number).body))
+    for statement in [one for part in code.values() for _, body in part for one in body]:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+                node.names = [ast.alias(name) for name in _public(node.module, code)] or node.names
+    return code
+
+
+def _public(module, code):
+    """Names that a star import of a module brings, where they are known."""
+    if module in allowed.SPACES:
+        held = vars(importlib.import_module(module))
+        return held.get("__all__", [name for name in held if not name.startswith("_")])
+    own = [name for _, body in code.get(module, ()) for one in body for name in _bindings(one)]
+    return [name for name in dict.fromkeys(own) if not name.startswith("_")]
 
 
 def cut(code, name):
     """(the statements that a name and all it uses need, {name: what is imported under it}); as a name was last bound up
-    to the cell that is graded for it, else anywhere. code: as `read` gives it."""
+    to the cell that is graded for it, else anywhere. code: of one module, as `read` gives it."""
     last = max((i for i, (cell, _) in enumerate(code) if name in cell.tasks), default=len(code) - 1)
     bound, later, imported = {}, {}, {}
     for i, (_, statements) in enumerate(code):

@@ -2,12 +2,15 @@
 
 import builtins
 import math
+from collections import Counter, deque
 from fractions import Fraction
 
 import numpy
 import torch
 
-MAGIC = """init call len getitem iter next repr str contains lt le eq ne gt ge add sub mul truediv neg radd rmul"""
+MAGIC = """init call len getitem iter next repr str contains lt le eq ne gt ge add sub mul truediv neg radd rmul enter
+exit"""
+MAGIC = {f"__{name}__" for name in MAGIC.split()}
 NAMES = """abs all any bool callable dict divmod enumerate filter float frozenset int isinstance iter len list map
 max min next object ord chr pow property range repr reversed round set slice sorted staticmethod classmethod str sum
 super tuple zip format issubclass ArithmeticError AssertionError AttributeError Exception IndexError KeyError NameError
@@ -37,12 +40,13 @@ tanh tensor_split tile topk trace transpose tril triu true_divide trunc unbind u
 unique_consecutive unsqueeze var var_mean vdot vsplit where xlogy layer_norm group_norm batch_norm
 instance_norm rms_norm native_layer_norm"""
 DTYPES = "bfloat16 bool double float float16 float32 float64 half int int16 int32 int64 int8 long short uint8"
-TORCH = f"""{BOTH} {DTYPES} arange as_tensor asarray atleast_1d atleast_2d atleast_3d block_diag broadcast_shapes
-broadcast_tensors cartesian_prod cat chain_matmul column_stack combinations concatenate cosine_similarity dstack einsum
-empty empty_like enable_grad eye finfo from_numpy full full_like hstack iinfo inf is_floating_point is_grad_enabled
-is_tensor linspace logspace meshgrid nan no_grad inference_mode normal ones ones_like pi rand rand_like randint randn
-randn_like randperm promote_types result_type set_grad_enabled stack tensor tensordot tril_indices triu_indices
-trapezoid trapz vander vmap vstack zeros zeros_like Tensor Size Generator device dtype"""
+TORCH = f"""{BOTH} {DTYPES} arange as_tensor asarray atleast_1d atleast_2d atleast_3d autocast block_diag
+broadcast_shapes broadcast_tensors cartesian_prod cat chain_matmul column_stack combinations concatenate
+cosine_similarity dstack einsum empty empty_like enable_grad eye finfo from_numpy full full_like hstack iinfo inf
+is_floating_point is_grad_enabled is_tensor linspace logspace meshgrid nan no_grad inference_mode normal ones
+ones_like pi rand rand_like randint randn randn_like randperm manual_seed promote_types result_type set_grad_enabled
+stack tensor tensordot tril_indices triu_indices trapezoid trapz vander vmap vstack zeros zeros_like Tensor Size
+Generator device dtype"""
 FUNCTIONAL = """binary_cross_entropy celu cosine_similarity cross_entropy dropout elu embedding gelu glu hardtanh
 huber_loss interpolate kl_div l1_loss layer_norm leaky_relu linear log_softmax logsigmoid mse_loss
 nll_loss normalize one_hot pad pairwise_distance relu relu6 rms_norm scaled_dot_product_attention selu
@@ -91,6 +95,12 @@ SPACES = {
     "tqdm.notebook": "",
     "time": "",
     "warnings": "",
+    "abc": "",
+    "sys": "float_info maxsize version_info",
+    "torch.testing": "",
+    "torch.amp": "autocast",
+    "logging": "DEBUG INFO WARNING ERROR CRITICAL",
+    "typing": "",
     "operator": "add and_ eq floordiv ge gt itemgetter le lt matmul mod mul ne neg or_ pow sub truediv",
     "numpy": NUMPY,
     "numpy.linalg": "cond det eig eigh eigvals eigvalsh inv lstsq matrix_power matrix_rank norm qr slogdet solve svd",
@@ -103,7 +113,34 @@ STAND_INS |= {"tqdm.trange": lambda count, *arguments, **options: range(count)}
 STAND_INS |= dict.fromkeys(("time.time", "time.perf_counter", "time.monotonic"), lambda: 0.0)
 # The real one reads and writes attributes, `__globals__` too, by names that are given as text.
 STAND_INS |= {"functools.wraps": lambda wrapped, *arguments, **options: lambda function: function}
-STAND_INS |= {"warnings.warn": lambda *arguments, **options: None}
+STAND_INS |= dict.fromkeys(("warnings.warn", "torch.testing.assert_close"), lambda *arguments, **options: None)
+STAND_INS |= {"sys.stdout": None, "sys.stderr": None}  # `print` says nothing
+STAND_INS |= {"abc.ABC": object, "abc.abstractmethod": lambda function: function}
+
+
+class Silent:
+    """A logger that says nothing."""
+
+    def info(self, *arguments, **options):
+        pass
+
+    debug = warning = error = critical = exception = log = setLevel = basicConfig = isEnabledFor = info
+
+
+class Hint:
+    """What annotations are made of; they go."""
+
+    def __getitem__(self, part):
+        return self
+
+    __call__ = __or__ = __ror__ = lambda self, *arguments, **options: self
+
+
+SILENT = "debug info warning error critical exception log"
+STAND_INS |= {f"logging.{name}": getattr(Silent(), name) for name in f"{SILENT} basicConfig".split()}
+STAND_INS |= {"logging.getLogger": lambda name=None: Silent(), "typing.cast": lambda kind, value: value}
+HINTS = "Any Callable Dict Final Iterable List Literal Optional Sequence Tuple Type TypeVar Union"
+STAND_INS |= {f"typing.{name}": Hint() for name in HINTS.split()}
 # What a task that is to be solved without one of the first is to be solved without, too.
 NORMS = "batch_norm group_norm instance_norm layer_norm native_layer_norm renorm rms_norm"
 NORMS = frozenset(f"{NORMS} BatchNorm1d CosineSimilarity GroupNorm LayerNorm RMSNorm".split())
@@ -143,10 +180,14 @@ ATTRIBUTES = {
     numpy.dtype: "kind itemsize name",
     list: "append extend insert pop remove reverse sort copy clear count index",
     tuple: "count index",
+    deque: "append appendleft pop popleft extend extendleft clear copy count index remove reverse rotate maxlen",
+    Counter: "most_common elements total",
     dict: "get items keys values pop setdefault update copy clear",
     set: "add discard remove union intersection difference update copy",
     frozenset: "union intersection difference",
-    str: "startswith endswith split join strip lower upper replace partition rpartition isdigit",
+    str: "startswith endswith split join strip lower upper replace partition rpartition isdigit "
+    "count find index title capitalize lstrip rstrip removeprefix removesuffix zfill ljust rjust center",
+    Silent: f"{SILENT} setLevel isEnabledFor",
     Fraction: "numerator denominator limit_denominator",
     float: "is_integer real",
     int: "bit_length real",
@@ -155,3 +196,4 @@ ATTRIBUTES = {
 ATTRIBUTES = {kind: frozenset(names.split()) for kind, names in ATTRIBUTES.items()}
 MODULE = frozenset(MODULE.split())
 KINDS = {*ATTRIBUTES, *(getattr(torch.nn, name) for name in NN.split()), bool, range, type(None)}  # what `type` says
+METHODS = frozenset(BOTH.split())  # also as torch.Tensor.mean

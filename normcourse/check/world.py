@@ -1,0 +1,244 @@
+"""The second world: an answer and what it uses, cut out of a notebook, in a Python that holds what `allowed` lists.
+
+What is right here keeps the rules of its task: there are no imports, no names with underscores, no attributes but those
+of the lists, so nothing that reaches frames, other code or C. The source is rewritten so that each look at an attribute
+and each write goes through a function of `World`. What it does not understand raises `NotUnderstood`, which says where;
+that is no verdict.
+
+The judge rewrites it with RestrictedPython (`grade.restricted`). A learner's check, which need not be a wall, has a few
+lines of its own for it (`alone`).
+"""
+
+import ast
+import functools
+import importlib
+import inspect
+import operator
+import string
+import sys
+
+import torch
+
+from . import allowed
+from .cutting import CELL, FILE, cut
+from .plainer import GUARDS, WORDS, Plainer
+from .rules import ForbiddenCall
+
+INPLACE = {"*=": operator.imul, "/=": operator.itruediv, "%=": operator.imod, "**=": operator.ipow, "-=": operator.isub}
+INPLACE |= {"<<=": operator.ilshift, ">>=": operator.irshift, "|=": operator.ior, "&=": operator.iand}
+INPLACE |= {"^=": operator.ixor, "//=": operator.ifloordiv, "@=": operator.imatmul, "+=": operator.iadd}
+
+
+class NotUnderstood(Exception):
+    """What the second world does not hold; says where and what."""
+
+
+class Space:
+    """A module of which one sees what is allowed."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, *arguments, **options):
+        raise _not_understood(self.path)
+
+
+def within(path):
+    """What an allowed path such as "torch.nn.functional" is. Raises: NotUnderstood."""
+    if path in allowed.SPACES:
+        return Space(path)
+    if not _holds(path):
+        raise _not_understood(path)
+    if path in allowed.STAND_INS:
+        return allowed.STAND_INS[path]
+    space, _, name = path.rpartition(".")
+    return getattr(importlib.import_module(space), name)
+
+
+def _holds(path):
+    return (
+        path in allowed.SPACES
+        or path in allowed.STAND_INS
+        or path.rpartition(".")[2] in allowed.SPACES.get(path.rpartition(".")[0], ())
+    )
+
+
+def _not_understood(what):
+    frame = sys._getframe()
+    while frame and frame.f_code.co_filename != FILE:
+        frame = frame.f_back
+    return NotUnderstood(where(frame.f_lineno if frame else 0, what))
+
+
+def where(line, what):
+    return f"{line // CELL}:{line % CELL}: {what}"
+
+
+MODULE = frozenset(torch.nn.Module().__dict__)
+
+
+class Words(string.Formatter):
+    """`str.format` without looks at attributes and items."""
+
+    def get_field(self, name, arguments, options):
+        if {".", "["} & {*name}:
+            raise _not_understood(f"format: {name}")
+        return super().get_field(name, arguments, options)
+
+
+def _words(value, name):
+    """`value.__name__` and the like."""
+    found = getattr(value, name, None) if name in WORDS else value  # a text may call this with any name
+    if not isinstance(found, str | None):
+        raise _not_understood(f".{name}")
+    return found
+
+
+class World:
+    """What one task's answer lives in. A kind of it says how the source is rewritten and compiled."""
+
+    compiled, known = None, {}
+
+    def __init__(self, task):
+        self.without, self.closed, self.own = frozenset(task.without), task.closed, set()
+        for some, others in allowed.RELATIVES:
+            if some & self.without:
+                self.without |= others
+
+    def answer(self, code, name):
+        """The function or class of this name. code: as `cutting.read` gives it. Raises: NotUnderstood."""
+        self.code, self.spaces = code, {}
+        return self._member("", name)
+
+    def _member(self, module, name):
+        """What a name of the notebook, "", or of a module that it writes stands for."""
+        if GUARDS.match(name):
+            raise _not_understood(name)
+        if module not in self.spaces:
+            space = self.known | {"__builtins__": allowed.BUILTINS, "__name__": "answer", "__metaclass__": self._class}
+            space |= {f"_{kind}_": getattr(self, f"_{kind}") for kind in ("getattr", "write", "import", "type")}
+            space |= {"_inplacevar_": lambda sign, old, value: INPLACE[sign](old, value)}
+            self.spaces[module] = space | {"_words_": _words, "_has_": self._has, "_get_": self._get}, set()
+        space, done = self.spaces[module]
+        if name not in done:
+            done.add(name)
+            statements, imported = cut(self.code[module], name)
+            new = {(one.lineno, one.col_offset): one for one in statements}
+            fresh = [Plainer(module).visit(one) for place, one in new.items() if place not in done]
+            done.update(new)
+            compiled = self.compiled(ast.fix_missing_locations(ast.Module(fresh, [])))
+            for key, path in imported.items():  # what is not held is said only where it is used
+                if GUARDS.match(key):  # none of what the rewritten source calls
+                    raise _not_understood(key)
+                known = _holds(path) or self._is_closed(path) or self._is_written(path)
+                space[key] = self._import(path) if known else Space(path)
+            exec(compiled, space)
+        if name not in space:
+            raise NotUnderstood(where(0, name))
+        return space[name]
+
+    def _import(self, path):
+        if self._is_closed(path):  # a module, or something in one
+            return Space(path) if path in self.closed else functools.partial(_forbidden, path)
+        if self._is_written(path):
+            module, _, name = path.partition(".")
+            return self._member(module, name) if name else Space(path)
+        return self._watched(path.rpartition(".")[2], within(path))
+
+    def _is_written(self, path):
+        """Whether it is of a module that the notebook writes; one that is called like a library is not found first."""
+        root = path.partition(".")[0]
+        return root in self.code and not any(f"{space}.".startswith(f"{root}.") for space in allowed.SPACES)
+
+    def _is_closed(self, path):
+        return any(f"{path}.".startswith(f"{module}.") for module in self.closed)
+
+    def _watched(self, name, value):
+        """What an attribute is, or what raises when it is called, if the task is to be solved without it."""
+        if name.strip("_") in self.without and callable(value):
+            return functools.partial(_forbidden, name.strip("_"))
+        return value
+
+    def _getattr(self, value, name):
+        kind = type(value)
+        if kind is Space:
+            return self._import(f"{value.path}.{name}")
+        if kind is str and name == "format":
+            return functools.partial(Words().format, value)
+        if isinstance(value, tuple) and name in getattr(kind, "__match_args__", ()):  # also of x.max(-1)
+            return getattr(value, name)
+        if kind in self.own:
+            parts = [vars(value), *(vars(base) for base in kind.__mro__ if base in self.own)]
+            parts += [vars(value).get(part, ()) for part in ("_parameters", "_buffers", "_modules")]
+            if name in allowed.MODULE or (name not in MODULE and any(name in part for part in parts)):
+                return getattr(value, name)
+        elif kind is type and value in self.own and name in vars(value):
+            return getattr(value, name)
+        elif (value is torch.Tensor and name in allowed.METHODS) or any(
+            isinstance(value, owner) and name in names for owner, names in allowed.ATTRIBUTES.items()
+        ):
+            return self._watched(name, getattr(value, name))
+        raise _not_understood(f"{kind.__name__}.{name}")
+
+    def _has(self, value, name):
+        """`hasattr`; of what is there and not held it says neither."""
+        if type(name) is not str or name.startswith("_"):
+            raise _not_understood("hasattr")
+        try:
+            self._getattr(value, name)
+        except AttributeError:
+            return False
+        except NotUnderstood:
+            if type(value) is Space and value.path in allowed.SPACES:
+                value = importlib.import_module(value.path)
+            if type(value) is Space or inspect.getattr_static(value, name, self) is not self:
+                raise
+            return False
+        return True
+
+    def _get(self, value, name, *default):
+        if self._has(value, name) or not default:
+            return self._getattr(value, name)
+        return default[0]
+
+    def _type(self, value):
+        kind = type(value)
+        if kind not in self.own and kind not in allowed.KINDS:
+            raise _not_understood(f"type: {kind.__name__}")
+        return kind
+
+    def _write(self, value):
+        return Writer(value, type(value) in self.own)
+
+    def _class(self, name, bases, space):
+        if not all(base in (object, torch.nn.Module) or base in self.own for base in bases):
+            raise _not_understood(f"class {name}")
+        made = type(name, bases, space)
+        self.own.add(made)
+        return made
+
+
+class Writer:
+    """What is written to: items of anything that has some, attributes of objects of the answer's own classes."""
+
+    __slots__ = ("own", "value")
+
+    def __init__(self, value, own):
+        object.__setattr__(self, "value", value)
+        object.__setattr__(self, "own", own)
+
+    def __setitem__(self, key, item):
+        self.value[key] = item
+
+    def __delitem__(self, key):
+        del self.value[key]
+
+    def __setattr__(self, name, item):
+        of_tensor = isinstance(self.value, torch.Tensor) and name in ("requires_grad", "grad", "data")
+        if not (of_tensor or (self.own and name not in MODULE)):
+            raise _not_understood(f"{type(self.value).__name__}.{name} = …")
+        setattr(self.value, name, item)
+
+
+def _forbidden(name, *arguments, **options):
+    raise ForbiddenCall(name)

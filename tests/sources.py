@@ -1,0 +1,73 @@
+"""Sources of a function f that the second world understands, as twice X, and that it does not, with the line."""
+
+UNDERSTOOD = [
+    "import torch\ndef f(x) -> torch.Tensor:\n    y: torch.Tensor = x * 2\n    return y",
+    "def f(x):\n    y = x.clone()\n    y[0] += x[0]\n    y[1, :] *= 2\n    return y",
+    "def f(x):\n    import math\n    from torch import stack as s\n    return s([row * math.sqrt(4) for row in x])",
+    "def f(x):\n    def g():\n        nonlocal _n\n        _n += 1\n    _n = 1\n    g()\n    return x * _n",
+    "import torch\nclass F(torch.nn.Module):\n    def __init__(self, k):\n        super().__init__()\n        self.k = k\n"
+    "        self._two = torch.nn.Parameter(torch.tensor(2.0))\n    def forward(self, x):\n        self.k += 1\n"
+    "        return x * self._two\nf = F(0)",
+    "def f(x):\n    match x.dim():\n        case 1 | 2: return x + x\n        case _: return None",
+    "def eval(x): return x * 2\ndef f(*a, **k): return eval(*a, **k)",
+    "def f(x):\n    (a, *b), total = x, 0\n    for i, row in enumerate(b): total = total + i\n    return x * 2 + total",
+    "f = lambda x: x\nf = (lambda g: lambda x: 2 * g(x))(f)",
+    "try: import numpy as np\nexcept ImportError: pass\nimport torch\n"
+    "def f(x): return torch.from_numpy(np.asarray(x.numpy()) * 2)",
+    "def f(residual): return residual + residual\nfrom somewhere import residual",
+    "def g(x): return x\ndef f(x):\n    print(f'{x.sum():.2f}')\n    return g(x) + g(x)\n%time f(1)",
+    "import functools\ndef say(g):\n    @functools.wraps(g)\n    def h(*a):\n        print('{} {:.2f}'.format(g.__name__, 0.0))"
+    "\n        return g(*a)\n    return h\n@say\ndef f(x): return x * 2",
+    "from collections import namedtuple\nP = namedtuple('P', 'high low')\ndef f(x): return P(x * 2, 0).high",
+    "count = 0\ndef f(x):\n    global count\n    count += 1\n    return x * (count + 1)",
+    "W = []\nfor k in range(3):\n    W.append(k)\ndef f(x): return x * W[-1]",
+    "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass P:\n    a: int\n    b: float = 1.0\n"
+    "    def twice(self, x): return x * (self.a + self.b)\ndef f(x): return P(1).twice(x)",
+    "def f(x): return x + x\nplain = f\ndef f(x): return plain(x)",
+    "def f(x): return x * 2 if type(x).__name__ == 'Tensor' and type(0) is int else x",
+    "NAME = __name__\ndef f(x): return x * 2 if NAME == '__main__' else x",
+    "K = 1\nK += 1\ndef f(x): return x * K",
+    "import torch\ntorch.manual_seed(0)\nfor d in (1, 2): print(torch.initial_seed(), d)\ndef f(x): return torch.add(x, x)",
+    "if 1 > 0:\n    def g(x): return x * 2\nelse:\n    def g(x): return x\ndef f(x): return g(x)",
+    "from tqdm.auto import tqdm\nimport time\ndef f(x):\n    time.time()\n    return sum(x for _ in tqdm(range(2)))",
+    "def f(k):\n    match 1:\n        case int(): return k * 2",
+    "if True:\n    import torch\ndef f(x):\n    with torch.no_grad():\n        return sum((x for _ in range(2)), 0)",
+]
+
+NOT_UNDERSTOOD = [
+    ("import os\ndef f(x): return os.getcwd()", 2),
+    ("import torch\ndef f(x): return torch._C", 2),
+    ("def f(x):\n    return x.__class__", 2),
+    ("def f(x): return x.data_ptr()", 1),
+    ("def f(x): return x.grad_fn", 1),
+    ("def f(x): return x.register_hook(print)", 1),
+    ("import torch\ndef f(x): return torch.ops.aten.var(x)", 2),
+    ("import torch\ndef f(x): return torch.jit.script(x)", 2),
+    ("def f(x): return '{0.__class__}'.format(x)", 1),
+    ("def f(x): return '{0[0]}'.format(x)", 1),
+    ("def f(x): return type(lambda: 0)", 1),
+    ("def f(x): return _words_(f, '__module__')", 1),
+    ("def f(x): return type(int)", 1),
+    ("def f(x): return x.__name__.__class__", 1),
+    ("def f(x):\n    match [1]:\n        case [*__builtins__]: return __builtins__", 3),
+    ("def f(x, super=dict):\n    super().__init__(a=1)", 1),
+    ("def f(x): return (lambda: 0).__globals__", 1),
+    ("def f(x): return (i for i in x).gi_frame", 1),
+    ("def f(x):\n    try: 1 / 0\n    except Exception as e: return e.__traceback__", 3),
+    ("def f(x):\n    match x:\n        case object(__class__=c): return c", 3),
+    ("import torch\nclass T(torch.Tensor):\n    pass\ndef f(x): return T(x)", 2),
+    ("class T:\n    def __getattr__(self, name): return 0\ndef f(x): return T().a", 2),
+    ("class T:\n    __torch_function__ = print\ndef f(x): return T()", 2),
+    ("def f(x): return x * 1j", 1),
+    ("import numpy as np\ndef f(x): return np.load(x)", 2),
+    ("import numpy as np\ndef f(x): return x.numpy().ctypes", 2),
+    ("def f(x):\n    x.__class__ = int", 2),
+    ("def f(x):\n    f.known = x", 2),
+    ("import torch\ndef f(x):\n    torch.Tensor.mean = 0", 3),
+    (
+        "import torch.nn\nclass M(torch.nn.Module):\n    def forward(s, x): return s._modules\ndef f(x): return M()(x)",
+        3,
+    ),
+    ("def f(x):\n    async def g(): pass\n    return g()", 2),
+    ("def f(x):\n    from os import getcwd\n    return getcwd()", 2),
+]
