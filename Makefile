@@ -21,7 +21,7 @@ ALONE := tests/test_judge.py tests/test_browser.py tests/test_predict_in_browser
 
 test: $(TEST) $(VENV)/.browser $(VENV)/.sandbox lint   ## everything that guards the course, before merging: under an hour on two quiet cores
 	$(PAIR) tests $(ALONE:%=--ignore=%)
-	$(BIN)/pytest $(ALONE) --artefacts artefacts
+	$(PAIR) $(ALONE) --artefacts artefacts
 	$(PAIR) --nbval --nbval-cell-timeout 300 -p no:cacheprovider $(NOTEBOOKS) $(SOLUTIONS)
 
 test-long: $(TEST) $(VENV)/.browser $(VENV)/.sandbox   ## before a release: the exhaustive sweeps too (more seeds, positions, sizes; hours)
@@ -130,5 +130,5 @@ $(VENV)/.sandbox: $(VENV)/.torch
 	sh tools/install_sandbox.sh
 	@touch $@
 
-.PHONY: help lab test test-long check lint notebooks exercises student wheel colab test-colab stamp lock html site test-site record bench-sliders bench-import bench-fused gpu font clean grade bench-grade
+.PHONY: help lab test test-long check lint notebooks exercises student wheel colab test-colab stamp lock html site test-site record bench-sliders bench-import bench-fused gpu font clean grade bench-grade bench-examine
 .DEFAULT_GOAL := help

@@ -50,16 +50,19 @@ def test_every_run_is_whole_and_says_how_it_was_made(name):
 
 
 def at_an_edge(name):
-    """The settings of a run, but for seed and learning rate, whose best rate may lie beyond the grid."""
-    frame, grid = data.recorded(name), record.runs()[name].grid
-    if len(grid.get("learning_rate", [])) < 2:
+    """The settings of a run, but for seed and learning rate, whose best rate may lie beyond the grid: its own and that
+    of the runs that widen it, NAME_slower and NAME_faster."""
+    runs = record.runs()
+    grid, widened = runs[name].grid, [one for one in (name, f"{name}_slower", f"{name}_faster") if one in runs]
+    if len({rate for one in widened for rate in runs[one].grid.get("learning_rate", [])}) < 2:
         return []
+    frame = pd.concat([data.recorded(one) for one in widened])
     keys = [key for key in grid if key not in ("learning_rate", "seed")]
     column = "loss" if "loss" in frame else "after"
     return [
         dict(zip(keys, key))
         for key, rows in frame.groupby(keys)
-        if best_losses(rows[["learning_rate", "seed", column]], column)[1]
+        if rows["learning_rate"].nunique() > 1 and best_losses(rows[["learning_rate", "seed", column]], column)[1]
     ]
 
 

@@ -27,7 +27,7 @@ from .cards import Card, card
 from .court import Court, court
 from .docket import Docket, EvidenceFailed, hear, sit, sources
 from .ledger import Claim, Setting, claims, find
-from .verdicts import FEWEST_SEEDS, VERDICTS, Measured, Verdict, measure, verdict
+from .verdicts import FEWEST_SEEDS, VERDICTS, Measured, Verdict, measure, tally, verdict
 
 __all__ = [
     "FEWEST_SEEDS",
@@ -48,5 +48,6 @@ __all__ = [
     "measure",
     "sit",
     "sources",
+    "tally",
     "verdict",
 ]

@@ -66,7 +66,12 @@ def measure(claim):
     module = import_module(f"normcourse.chapters.{claim.chapter}.evidence")
     if not hasattr(module, claim.evidence):
         raise ValueError(f"{claim.chapter}/claims.toml, {claim.id}: evidence.py has no function {claim.evidence!r}")
-    frame = getattr(module, claim.evidence)()
+    return tally(claim, getattr(module, claim.evidence)())
+
+
+def tally(claim, frame):
+    """{setting: Measured} from a frame of evidence: columns setting, value and, where something random enters, seed and
+    edge. Raises: ValueError where evidence and entry have different settings."""
     groups = dict(list(frame.groupby("setting", sort=False)))
     if missing := sorted(set(claim.settings) - set(groups)):
         raise ValueError(f"{claim.chapter}/claims.toml, {claim.id}: {claim.code} has no setting {missing[0]!r}")

@@ -87,8 +87,8 @@ def alike_and_gradient(placement, seed, at=(0, 5, 10, 20, 40), depth=12):
     return pd.DataFrame(rows, columns=["placement", "seed", "steps", "cosine", "input / output"])
 
 
-def _warmup(placement, depth):
-    grid = pd.concat([data.recorded("warmup"), data.recorded("warmup_slower")])
+def _warmup(placement, depth, *more):
+    grid = pd.concat([data.recorded(name) for name in ("warmup", *more)])
     return grid[(grid["placement"] == placement) & (grid["depth"] == depth) & (grid["gain"] == GAIN)]
 
 
@@ -104,7 +104,7 @@ def without_warmup_minus_with():
     }
     parts = []
     for name, (placement, depth, rate) in settings.items():
-        runs = _warmup(placement, depth)
+        runs = _warmup(placement, depth, "warmup_faster", "warmup_slower")
         if rate is None:
             one, other = (runs[runs["warmup"] == steps] for steps in (0, 200))
             parts.append(loss_difference(name, one, other))
@@ -115,14 +115,17 @@ def without_warmup_minus_with():
     return pd.concat(parts)
 
 
-def good_settings():
-    """How many of the 12 combinations of learning rate and warm-up come within 0.1 nats of the lowest loss: Pre-Norm's
-    number minus Post-Norm's; recorded. The count depends on the grid, so a best rate at an edge of either counts."""
+def good_settings(*, more=("warmup_faster",)):
+    """How many of the 15 combinations of learning rate and warm-up come within 0.1 nats of the lowest loss: Pre-Norm's
+    number minus Post-Norm's; recorded. The count depends on the grid, so a best rate at an edge of either counts.
+
+    Args: more: the runs that have further rates.
+    """
     parts = []
     for depth in (12, 24):
         counts, edge = [], False
         for placement in ("pre_norm", "post_norm"):
-            runs = _warmup(placement, depth)
+            runs = _warmup(placement, depth, *more)
             losses = runs.groupby("seed")["loss"]
             counts.append((runs["loss"] < losses.transform("min") + 0.1).groupby(runs["seed"]).sum())
             rates = runs.groupby("learning_rate")["loss"].min()
@@ -135,20 +138,22 @@ def good_settings():
 
 
 def share_of_steps_saved():
-    """The share of the steps to 2.6 nats that Pre-Norm saves against the same network without norms, each at the rate
-    that gets there first, without warm-up; recorded."""
+    """The share of the steps to 2.6 nats that Pre-Norm saves against the same network without norms, each at the gain
+    and the learning rate that get there first, without warm-up; recorded."""
     parts, none = [], data.recorded("without_norm")
+    normed = pd.concat([data.recorded(name) for name in ("warmup", "warmup_faster", "lower_gains")])
+    normed = normed[(normed["placement"] == "pre_norm") & (normed["warmup"] == 0)]
     for depth in (12, 24):
-        with_norm = _warmup("pre_norm", depth)
-        steps, edges = [], []
-        for runs in (with_norm[with_norm["warmup"] == 0], none[(none["depth"] == depth) & (none["gain"] == GAIN)]):
-            by_rate = runs.pivot(index="seed", columns="learning_rate", values="steps_to_2.6")
-            best = by_rate.mean(skipna=False).idxmin()
-            steps.append(by_rate[best])
-            edges.append(best in (by_rate.columns[0], by_rate.columns[-1]))
+        steps, edge = [], False
+        for runs in (normed[normed["depth"] == depth], none[none["depth"] == depth]):
+            by_setting = runs.pivot(index="seed", columns=["gain", "learning_rate"], values="steps_to_2.6")
+            best = gain, rate = by_setting.mean(skipna=False).idxmin()
+            steps.append(by_setting[best])
+            gains, rates = sorted(runs["gain"].unique()), sorted(by_setting[gain].columns)
+            edge |= gain in (gains[0], gains[-1]) or rate in (rates[0], rates[-1])
         saved = 1 - steps[0] / steps[1]
         parts.append(
-            pd.DataFrame({"setting": f"{depth}", "seed": saved.index, "value": saved.to_numpy(), "edge": any(edges)})
+            pd.DataFrame({"setting": f"{depth}", "seed": saved.index, "value": saved.to_numpy(), "edge": edge})
         )
     return pd.concat(parts)
 

@@ -36,24 +36,28 @@ WARMUP = {
 }
 
 SLOWER = {"placement": ["post_norm"], "gain": [0.6], "depth": [24], "learning_rate": [1e-4], "warmup": [0]}
+FASTER = {"gain": [0.6], "learning_rate": [3e-2]}
+LOWER_GAINS = {"placement": ["pre_norm"], "gain": [0.15, 0.3], "learning_rate": [1e-3, 3e-3, 1e-2], "warmup": [0]}
+WITHOUT_NORM = {"placement": ["residual"], "gain": [0.15, 0.3, 0.6, 1.0], "warmup": [0]}
 _400 = f"Adam, 400 steps, {CONDITIONS}"
 
 RUNS = {
     "warmup": Run(warmup, WARMUP, _400),
     "warmup_slower": Run(warmup, WARMUP | SLOWER, _400),
-    "without_norm": Run(warmup, WARMUP | {"placement": ["residual"], "warmup": [0]}, _400),
+    "warmup_faster": Run(warmup, WARMUP | FASTER, _400),
+    "lower_gains": Run(warmup, WARMUP | LOWER_GAINS, _400),
+    "without_norm": Run(warmup, WARMUP | WITHOUT_NORM, _400),
 }
 # Where the best learning rate is at an end of its grid (`learning_rates.best_losses`), and what follows from it.
 EDGES = {
     "warmup": [
-        ({"placement": ["post_norm"], "gain": [0.6], "depth": [24], "warmup": [0]}, '0.0001 is worse: "warmup_slower"'),
         (
             {"placement": ["post_norm"], "gain": [0.6], "depth": [24], "warmup": [50]},
             "no number of the chapter is from it",
         ),
         (
-            {"placement": ["pre_norm"], "warmup": [50, 200]},
-            "so P11 has no verdict, and in P7 and P8 it could only win by more",
+            {"placement": ["pre_norm"], "gain": [1.0], "warmup": [50, 200]},
+            "the gain of 0.6 does better, and there the best rate is inside",
         ),
     ],
     "without_norm": [({"gain": [1.0]}, "it diverges at every rate")],

@@ -57,7 +57,10 @@ def post_norm_minus_pre_norm():
     end_DEPTH: training loss, each at its best gain, learning rate and, with 12 and 24 layers, warm-up. tuned_GAIN: loss
     on held-out text read backwards after fine-tuning on that, each at its best learning rate; or at the one given.
     """
-    equal, deeper, tuned = data.recorded("equal_depth"), data.recorded("warmup"), data.recorded("rewiring")
+    equal = data.recorded("equal_depth")
+    deeper, tuned = (
+        pd.concat([data.recorded(name), data.recorded(f"{name}_faster")]) for name in ("warmup", "rewiring")
+    )
     both, parts = ("post_norm", "pre_norm"), []
     parts.append(loss_difference("end_6", *(equal[equal["placement"] == p] for p in both)))
     for depth in (12, 24):
