@@ -18,17 +18,8 @@ def first_steps(placement, depth, learning_rate, seed):
 FIRST_STEPS = {
     "placement": ["residual", "rezero"],
     "depth": [2, 4, 6, 8, 12, 20, 50],
-    "learning_rate": [3e-3, 1e-2, 3e-2, 1e-1],
+    "learning_rate": [3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1],
     "seed": [0, 1, 2, 3, 4],
 }
 CONDITIONS = "Adam, 20 steps, batch 64, width 64, context 8, ReLU, weights as torch.nn.Linear draws them without biases"
 RUNS = {"first_steps": Run(first_steps, FIRST_STEPS, f"{CONDITIONS}, text: Moby-Dick 1–22")}
-# Where the best learning rate is at an end of its grid (`learning_rates.best_losses`), and what follows from it.
-EDGES = {
-    "first_steps": [
-        (
-            {"placement": ["residual"], "depth": [12, 20, 50]},
-            'I6 counts it against the loser; smaller rates for 50 layers are in "degradation"',
-        ),
-    ],
-}
