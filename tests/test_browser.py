@@ -159,6 +159,7 @@ def test_a_position_sent_ahead_is_shown_while_the_kernel_is_busy(lab, artefacts)
         sign.wait_for(timeout=5000)
         page.wait_for_timeout(1000)
         opened.screenshot(artefacts / "computing.png", of=explorer)
+        assert len(page.evaluate("[...heights]")) == 1, "the sign moves the page"
         page.keyboard.press("ArrowLeft")
         sign.wait_for(state="detached", timeout=5000)
         assert page.evaluate("document.querySelector('.jp-Notebook-ExecutionIndicator').dataset.status") == "busy"

@@ -26,7 +26,7 @@ from .. import canvas
 from ..cells import close_when_run_again, close_widgets
 from ..i18n import language, on_language_change, text, widget_bundle
 from .controls import controls_of
-from .reel import NUMBERS, Reel
+from .reel import NUMBERS, STYLE, Reel
 from .studio import studio
 from .surroundings import Surroundings, in_colab, quiet
 
@@ -99,10 +99,12 @@ class Explorer:
         panel = ipywidgets.Box(
             [c.panel for c in self.controls.values()], layout={"flex_flow": "row wrap", "max_width": "66em"}
         )
+        panel.add_class("nc-controls")
+        style = ipywidgets.HTML(STYLE, layout={"display": "none"})
         self._reel = self._new_reel()
         if play is not None:  # for what `follow` made of the slider
             self.controls[play].add_play()
-        self.widget = ipywidgets.VBox([panel, self.status, self._reel.widget if self._reel else self.image])
+        self.widget = ipywidgets.VBox([panel, self.status, self._reel.widget if self._reel else self.image, style])
         self.widget.add_class("nc-explorer")
         self._watches = [(c, lambda change, name=name: self._moved(name)) for name, c in self.controls.items()]
         for control, moved in self._watches:

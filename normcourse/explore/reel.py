@@ -19,11 +19,20 @@ NUMBERS = 200  # a control with more of them goes through the kernel
 NOTHING = b"data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="  # one transparent pixel
 SIGN = """<svg xmlns="http://www.w3.org/2000/svg" width="220" height="26"><rect width="220" height="26" fill="#eee"/>
 <text x="10" y="18" font-size="14" font-family="sans-serif" fill="#333">{}</text></svg>"""
+
+# the images of the reel without the bar of tabs over them; and controls that a phone has room for
 STYLE = """<style>@keyframes nc-wait { 0%, 99% { opacity: 0 } 100% { opacity: 1 } }
 .jupyter-widgets.nc-reel > .widget-tab-bar { display: none }
 .jupyter-widgets.nc-reel > .widget-tab-contents { padding: 0; border: 0; overflow: hidden; background: none }
-.nc-reel img[src^="data:image/svg"] { animation: nc-wait .6s; object-fit: none !important; object-position: 0 0 }
-</style>"""
+.nc-reel img[src^="data:image/gif"] { height: 0 }
+.nc-reel img[src^="data:image/svg"] {
+  animation: nc-wait .6s; height: 26px; object-fit: none !important; object-position: 0 0 }
+@media (max-width: 600px) {
+  .nc-controls > .widget-hbox { flex-flow: row wrap; width: 100%; margin: 0 !important }
+  .nc-controls .widget-inline-hbox { flex: 1 1 12em; width: 12em !important; height: auto; align-items: center }
+  .nc-controls .widget-inline-hbox > .widget-label {
+    width: 6em !important; height: auto; white-space: normal; line-height: 1.2 }
+}</style>"""
 
 
 class Reel:
@@ -46,8 +55,7 @@ class Reel:
         self.tab.add_class("nc-reel")
         live.layout.grid_area = place["grid_area"]
         columns = {"grid_template_columns": "minmax(0, 1fr)", "overflow": "hidden"}
-        self.style = ipywidgets.HTML(STYLE, layout={"display": "none"})
-        self.widget = ipywidgets.GridBox([live, self.tab, self.style], layout=columns)
+        self.widget = ipywidgets.GridBox([live, self.tab], layout=columns)
         self.link = ipywidgets.jsdlink(self.control.source, (self.tab, "selected_index"))
 
     def turn(self, control, star, there):
