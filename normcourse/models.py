@@ -15,7 +15,7 @@ from .norms import NORMS
 from .registry import find
 from .residual import PLACEMENTS
 
-_one_at_a_time = threading.RLock()
+one_at_a_time = threading.RLock()  # whoever sets torch's global generator, or puts it back as it was
 ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU, "linear": nn.Identity}
 
 
@@ -26,7 +26,7 @@ def seeded(seed):
     For models of others, which draw their weights from no other generator: an explorer's thread may make one while a
     cell does.
     """
-    with _one_at_a_time, torch.random.fork_rng():
+    with one_at_a_time, torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
 

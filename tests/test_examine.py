@@ -4,6 +4,8 @@ import math
 import random
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from normcourse import measure, theory
 from normcourse.examine import NOT_OURS, examine, repeated_blocks
 from normcourse.examine.__main__ import main
 from normcourse.examine.trace import Trace
-from normcourse.models import Transformer, deep_mlp
+from normcourse.models import Transformer, deep_mlp, seeded
 from normcourse.residual import PLACEMENTS, Plain, PostNorm
 
 transformers = pytest.importorskip("transformers")
@@ -517,3 +519,22 @@ def test_a_script_is_examined_on_the_command_line(tmp_path, capsys):
         ("mine", "script.py:make_model"),
     ):
         assert main([wrong]) == 2 and words in capsys.readouterr().err
+
+
+def test_an_examination_in_another_thread_does_not_touch_what_a_seed_draws():
+    """As where an explorer draws beside a cell: the random states that it puts back are those of all threads."""
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, norm_first=True)  # with dropout, which draws
+    model, x, done = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False), torch.randn(2, 4, 16), []
+    thread = threading.Thread(target=lambda: [examine(model, x) for _ in range(40) if not done])
+    thread.start()
+    try:
+        drawn = set()
+        while thread.is_alive():
+            with seeded(0):
+                torch.rand(10)
+                time.sleep(0.001)
+                drawn.add(float(torch.rand(1)))
+    finally:
+        done.append(True)
+        thread.join()
+    assert len(drawn) == 1
