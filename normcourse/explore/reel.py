@@ -24,6 +24,7 @@ SIGN = """<svg xmlns="http://www.w3.org/2000/svg" width="220" height="26"><rect 
 STYLE = """<style>@keyframes nc-wait { 0%, 99% { opacity: 0 } 100% { opacity: 1 } }
 .jupyter-widgets.nc-reel > .widget-tab-bar { display: none }
 .jupyter-widgets.nc-reel > .widget-tab-contents { padding: 0; border: 0; overflow: hidden; background: none }
+.nc-reel img { display: block }
 .nc-reel img[src^="data:image/gif"] { height: 0 }
 .nc-reel img[src^="data:image/svg"] {
   animation: nc-wait .6s; height: 26px; object-fit: none !important; object-position: 0 0 }
