@@ -214,22 +214,26 @@ around(
     f"{ALL} = map(away, ({ALL}))",
 )
 # Found in November 2026: ways out of the second world.
-POURED = "functools.wraps(F.relu, assigned=(), updated=('__globals__',))(lambda: None)"  # builtins into the answer's
-attack(
-    "poured_globals",
-    "has a decorator's decorator pour the names of a module into its own, and with them `exec`",
-    "import functools, torch, torch.nn.functional as F\n"
+UNCOUNTED = (  # a derivative by autograd, whose nodes the judge does not count; run by an `exec` that was got at
     'CODE = """\ndef go(fun, leaves, dy):\n    import sys, torch\n    f = sys._getframe()\n'
     "    while f and 'nodes' not in f.f_locals: f = f.f_back\n"
     "    n = f.f_locals['nodes']; f.f_globals['_nodes'] = lambda: n\n"
     "    with torch._C.DisableTorchFunction(), torch.enable_grad():\n"
     "        leaves = [t.detach().clone().requires_grad_() for t in leaves]\n"
-    '        return torch.autograd.grad(fun(*leaves), leaves, dy)\n"""',
-    "# EXERCISE: layer_norm_backward\ndef layer_norm_backward(dy, x, weight, eps=1e-5):\n"
-    f"    {POURED}\n    space = dict(a=1)\n    def run(): return exec\n    run()(CODE, space)\n"
+    '        return torch.autograd.grad(fun(*leaves), leaves, dy)\n"""'
+)
+BY_GO = (
     "    def f(x, w, b):\n        h = x - x.mean(-1, keepdim=True)\n"
     "        return h / (h.square().mean(-1, keepdim=True) + eps).sqrt() * w + b\n"
-    '    return space["go"](f, (x, weight, 0 * weight), dy)',
+    '    return space["go"](f, (x, weight, 0 * weight), dy)'
+)
+POURED = "functools.wraps(F.relu, assigned=(), updated=('__globals__',))(lambda: None)"  # builtins into the answer's
+attack(
+    "poured_globals",
+    "has a decorator's decorator pour the names of a module into its own, and with them `exec`",
+    "import functools, torch, torch.nn.functional as F\n" + UNCOUNTED,
+    "# EXERCISE: layer_norm_backward\ndef layer_norm_backward(dy, x, weight, eps=1e-5):\n"
+    f"    {POURED}\n    space = dict(a=1)\n    def run(): return exec\n    run()(CODE, space)\n" + BY_GO,
 )
 attack(
     "import_of_anything",
@@ -237,18 +241,9 @@ attack(
     "class Path:\n    asked = []\n    def __str__(self): return 'torch.zeros'\n"
     "    def partition(self, dot): return 'torch', '.', 'zeros'\n"
     "    def rpartition(self, dot):\n        self.asked.append(dot)\n"
-    "        return ('torch', '.', 'zeros') if len(self.asked) % 4 else ('builtins', '.', 'exec')\n"
-    'CODE = """\ndef go(fun, leaves, dy):\n    import sys, torch\n    f = sys._getframe()\n'
-    "    while f and 'nodes' not in f.f_locals: f = f.f_back\n"
-    "    n = f.f_locals['nodes']; f.f_globals['_nodes'] = lambda: n\n"
-    "    with torch._C.DisableTorchFunction(), torch.enable_grad():\n"
-    "        leaves = [t.detach().clone().requires_grad_() for t in leaves]\n"
-    '        return torch.autograd.grad(fun(*leaves), leaves, dy)\n"""',
+    "        return ('torch', '.', 'zeros') if len(self.asked) % 4 else ('builtins', '.', 'exec')\n" + UNCOUNTED,
     "# EXERCISE: layer_norm_backward\ndef layer_norm_backward(dy, x, weight, eps=1e-5):\n"
-    "    space = dict(a=1)\n    _import_(Path())(CODE, space)\n"
-    "    def f(x, w, b):\n        h = x - x.mean(-1, keepdim=True)\n"
-    "        return h / (h.square().mean(-1, keepdim=True) + eps).sqrt() * w + b\n"
-    '    return space["go"](f, (x, weight, 0 * weight), dy)',
+    "    space = dict(a=1)\n    _import_(Path())(CODE, space)\n" + BY_GO,
 )
 attack(
     "poured_package",
