@@ -7,12 +7,13 @@ length and place is a measured number.
 import numpy as np
 from matplotlib.collections import PolyCollection
 
-from ..canvas import setup, tone
+from ..canvas import GREEN, GREY, VERMILLION, setup, tone
 from ..canvas.blocks import DASHED
 
 WHOLE = {"gridspec_kw": {"left": 0.03, "right": 0.97, "bottom": 0.04}}  # a stage needs no room for ticks
 PAIR = {"ncols": 2, "gridspec_kw": {"left": 0.03, "right": 0.97, "bottom": 0.04, "wspace": 0.06}}
 DASHES = DASHED["linestyle"]  # of theory
+SIDES = {True: (GREEN, "o"), False: (VERMILLION, "X"), None: (GREY, "s")}  # holds, does not, is not settled
 
 
 def stage(ax, across, up, xlim, ylim, aspect="auto"):

@@ -10,13 +10,12 @@ from statistics import mean
 import numpy as np
 
 from .. import canvas
-from ..canvas import GREEN, GREY, VERMILLION, legible, number, setup, text, tone
-from ..chapters.scenes import DASHES, boxes
+from ..canvas import GREEN, legible, number, setup, text, tone
+from ..chapters.scenes import DASHES, SIDES, boxes
 from ..i18n import language
 from . import cards
 from .verdicts import VERDICTS, verdict
 
-SIDES = {True: (GREEN, "o"), False: (VERMILLION, "X"), None: (GREY, "s")}  # holds, does not, is not settled
 WIDE = 30.0  # times from the smallest to the largest number, from which on the axis has powers of ten
 WIDTH, LINE = 8.2, 0.19  # of the figure, and from line to line of a row's words, in inches
 FITS = {"zh": 19, "en": 36}  # characters of a line beside the axes

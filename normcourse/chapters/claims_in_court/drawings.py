@@ -10,11 +10,10 @@ from matplotlib.patches import Patch
 from ... import canvas
 from ...canvas import BLUE, GREEN, GREY, VERMILLION, VIOLET, note, text
 from ...i18n import TERMS, language, term
-from ..scenes import DASHES, boxes, ink, stage
+from ..scenes import DASHES, SIDES, boxes, ink, stage
 
 DISAGREEMENTS = Path(__file__).with_name("disagreements.toml")
 KINDS = {"holds": GREEN, "holds_only": BLUE, "false": VERMILLION, "not_settled": GREY, "not_measurable": VIOLET}
-SIDES = {True: (GREEN, "o"), False: (VERMILLION, "X"), None: (GREY, "s")}
 ROW = 6  # claims beside each other in a bowl
 BOUND, REACH = 58.0, 22.0  # where on the bench the bound of a rule is, and how far it is drawn on both sides
 FARTHEST = 30.0  # half-intervals from the bound: what is farther stands at the edge
