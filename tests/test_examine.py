@@ -538,3 +538,20 @@ def test_an_examination_in_another_thread_does_not_touch_what_a_seed_draws():
         done.append(True)
         thread.join()
     assert len(drawn) == 1
+
+
+def test_parts_that_are_compiled_are_seen_as_they_were_written(capfd):
+    def encoder():
+        with seeded(0):
+            layer = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True, norm_first=True)
+            return nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)
+
+    x = torch.randn(2, 5, 16)
+    expected = examine(encoder(), x)
+    model = encoder()
+    model.layers[0] = torch.compile(model.layers[0])  # a block
+    model.layers[1].linear1 = torch.compile(model.layers[1].linear1)  # a part of a block
+    model.layers[2].compile()  # in place
+    seen = examine(model, x)
+    assert seen.placements.equals(expected.placements)
+    assert "recompile" not in capfd.readouterr().err  # the examination itself is not compiled

@@ -13,6 +13,7 @@ import time
 import warnings
 
 import torch
+import transformers
 from torch import nn
 
 from normcourse.chapters.small_transformers import small_transformer
@@ -31,6 +32,15 @@ def torchs(width, norm_first):
     return nn.TransformerEncoder(layer, 12, enable_nested_tensor=False), torch.randn(8, 32, width)
 
 
+def real(name, width=64, **more):
+    """A model of `transformers` that the tests know, with 12 blocks, and 8 sequences of 32 words or 8 small images."""
+    sizes = {"vocab_size": 99, "hidden_size": width, "num_hidden_layers": 12, "num_attention_heads": 4}
+    config = getattr(transformers, f"{name.removesuffix('Model').removesuffix('ForCausalLM')}Config")
+    model = getattr(transformers, name)(config(**sizes, intermediate_size=4 * width, pad_token_id=0, **more)).eval()
+    return model, torch.randn(8, 3, 32, 32) if "ViT" in name else torch.randint(2, 99, (8, 32))
+
+
+KV = {"num_key_value_heads": 4, "head_dim": 16}
 MODELS = {
     "ours, 12 × 64": lambda: ours("pre_norm", 12),
     "torch's encoder, 12 × 64": lambda: torchs(64, True),
@@ -38,6 +48,12 @@ MODELS = {
     "GPT-2, 12 × 64": lambda: architectures.build("GPT-2", 12, 64),
     "Llama, 12 × 64": lambda: architectures.build("Llama", 12, 64),
     "Gemma 2, 12 × 64": lambda: architectures.build("Gemma 2", 12, 64),
+    "Qwen 3, 12 × 64": lambda: real("Qwen3ForCausalLM", **KV),
+    "Mistral, 12 × 64": lambda: real("MistralForCausalLM", **KV),
+    "BERT, 12 × 64": lambda: real("BertModel"),
+    "RoBERTa, 12 × 64": lambda: real("RobertaModel"),
+    "OLMo 2, 12 × 64": lambda: real("Olmo2ForCausalLM"),
+    "ViT, 12 × 64": lambda: real("ViTModel", image_size=32, patch_size=4),
     "MLP, 12 × 64": lambda: (deep_mlp(12, 64, "pre_norm"), torch.randn(256, 64)),
     "torch's encoder, 12 × 512": lambda: torchs(512, True),
     "GPT-2, 12 × 512": lambda: architectures.build("GPT-2", 12, 512),

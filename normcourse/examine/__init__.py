@@ -50,7 +50,7 @@ def examine(model, *inputs, loss=None, blocks=None, **kwargs):
     Returns: `Examination`.
     Raises: ValueError where no blocks are found or none is run; whatever the model raises.
     """
-    model = getattr(model, "_orig_mod", model)  # of torch.compile: what is compiled cannot be watched
+    model = getattr(model, "_orig_mod", model)  # of torch.compile: its blocks have the names that they were given
     with untouched(model), _collected_later():
         return Examination(Run(model, inputs, kwargs, loss, repeated_blocks(model, blocks)))
 

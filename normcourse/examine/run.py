@@ -1,7 +1,8 @@
 """One forward and one backward pass of a model, watched block by block."""
 
 import math
-from contextlib import ExitStack, contextmanager
+import sys
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
 from torch.utils._pytree import tree_flatten, tree_leaves
@@ -24,14 +25,15 @@ class Run:
         self.trace = Trace(model, (inputs, kwargs))
         self.edges, self._open, self._kept, self._seen = [], [], [], {id(b): b for b in blocks}
         self.named = {id(b): list(b.named_parameters()) for b in blocks}
-        self.sizes = {id(p): _norm(p) for named in self.named.values() for _, p in named}
+        within = [p for named in self.named.values() for _, p in named]
+        self.sizes = dict(zip(map(id, within), _norms(within)))
         inputs, kwargs = _watched(inputs), _watched(kwargs)
         self.given = [t for t in tree_leaves((inputs, kwargs)) if isinstance(t, torch.Tensor)]
         with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
             for block in self._seen.values():
                 stack.callback(block.register_forward_pre_hook(self._enter, with_kwargs=True).remove)
                 stack.callback(block.register_forward_hook(self._leave, with_kwargs=True).remove)
-            with self.trace:
+            with _uncompiled(), self.trace:
                 output = model(*inputs, **kwargs)
             with torch.no_grad():
                 self._measure()
@@ -77,7 +79,7 @@ class Run:
             self.edges.append((nodes[same[0]], list(map(self.trace.find, parts)), module))
             self.rows.append(row)
             if parts[0].requires_grad:
-                parts[0].register_hook(lambda gradient, row=row: row.update(gradient=_norm(gradient)))
+                parts[0].register_hook(lambda gradient, row=row: row.update(gradient=_norms([gradient])[0]))
 
     def _measure(self):
         """The numbers of the states that are kept, those of one shape in one go: small operations are slow."""
@@ -104,8 +106,14 @@ class Run:
         for row, (_, _, block) in zip(self.rows, self.edges):
             parameters = [id(p) for _, p in self.named[id(block)]]
             gradients = [g for p in parameters if (g := self.gradients.get(p)) is not None]
-            row["weight_gradient"] = math.hypot(*map(_norm, gradients))
+            row["weight_gradient"] = math.hypot(*_norms(gradients))
             row["weight"] = math.hypot(*map(self.sizes.get, parameters))
+
+
+def _uncompiled():
+    """What is compiled inside the model runs as it was written: its operators are then seen."""
+    compiler = "torch._dynamo" in sys.modules  # which takes seconds to load, and nothing is compiled without it
+    return torch.compiler.set_stance("force_eager") if compiler else nullcontext()
 
 
 @contextmanager
@@ -159,20 +167,24 @@ def _wide(tensor):
     return tensor.float() if tensor.device.type == "mps" else tensor.double()
 
 
-def _norm(tensor):
-    dtype = torch.float32 if tensor.device.type == "mps" else torch.float64
-    return float(torch.linalg.vector_norm(tensor.detach(), dtype=dtype))
+def _norms(tensors):
+    """The Euclidean norm of each."""
+    dtype = torch.float32 if any(t.device.type == "mps" for t in tensors) else torch.float64
+    return [float(n) for n in torch._foreach_norm([t.detach() for t in tensors], 2, dtype=dtype)] if tensors else []
 
 
 def _states(x):
     """Of states (blocks, …), of what is finite in them: {column: a number for every block}."""
     flat = x.flatten(1)
-    finite = flat.isfinite()
-    count = finite.sum(1)
-    flat = flat if (whole := bool(finite.all())) else flat.where(finite, 0.0)
-    mean, rms = flat.sum(1) / count, (flat.square().sum(1) / count).sqrt()
+    total, count = flat.sum(1), torch.full(x.shape[:1], flat.shape[1])
+    finite = None
+    if not all(map(math.isfinite, total.tolist())):  # looking at every number takes as long as all the rest
+        finite = flat.isfinite()
+        count, flat = finite.sum(1), flat.where(finite, 0.0)
+        total = flat.sum(1)
+    mean, rms = total / count, (flat.square().sum(1) / count).sqrt()
     centred = flat - mean[:, None]
-    centred = centred if whole else centred.where(finite, 0.0)
+    centred = centred if finite is None else centred.where(finite, 0.0)
     largest = flat.abs().amax(1).where(count > 0, NAN)
     found = {"variance": centred.square_().sum(1) / count, "rms": rms, "largest": largest, "outlier": largest / rms}
     return {**found, "alike": _alike(x), "non_finite": flat.shape[1] - count}

@@ -23,7 +23,7 @@ READ = {  # what a norm written in several operators begins with: the graph look
 }
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Node:
     """A tensor of the run.
 
@@ -104,7 +104,7 @@ class Trace(TorchDispatchMode):
         if in_place and op == "copy":
             operands = operands[1:2]
         variances = {}
-        if len(active) > 1 and op in ("add", "sub"):
+        if len(active) > 1 and op in ("add", "sub") and active[0][1].shape == active[1][1].shape:
             variances = {node.index: _variance(leaf) for node, leaf in active if leaf.numel() > 1}
         out = function(*args, **kwargs)
         if op in FUSED_ADDS and operands[0].active:
