@@ -8,7 +8,8 @@ from ..small_transformers import HELD_OUT, final_loss, held_out_loss, small_tran
 from .variants import VARIANTS, dyt, largest_logit, with_qk_norm
 
 DEPTH, STEPS = 4, 120
-KINDS = ("pre_norm", "dyt_0.5", "dyt_1", "dyt_0.2", "qk_norm", "scaled_pre_norm", "keel")
+KINDS = ("pre_norm", "dyt_0.5", "dyt_1", "dyt_0.2", "dyt_0.1", "qk_norm", "scaled_pre_norm", "keel", "peri_norm",
+         "res_post_norm", "mix_ln", "ngpt", "hyper_connection", "mhc")  # fmt: skip
 
 
 def make(kind, seed):
