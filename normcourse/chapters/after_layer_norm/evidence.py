@@ -151,9 +151,23 @@ def minus_pre_norm_by_rate(kind):
     return frame.assign(setting=[f"rate_{rate:g}".replace(".", "_") for rate in frame["learning_rate"]])
 
 
-def qk_norm_by_rate():
-    """See `minus_pre_norm_by_rate`."""
-    return minus_pre_norm_by_rate("qk_norm")
+def sensitivity(runs):
+    """Series by seed: how much the held-out loss loses, on average over the learning rates, to that at the best one.
+
+    Wortsman et al., "Small-scale proxies for large-scale Transformer training instabilities" (2023), section 2.2: the
+    mean over rates in equal steps of their logarithm of min(loss, loss before the first step) − loss at the best rate.
+    """
+    loss = runs.assign(loss=runs[["held_out_loss", "before"]].min(axis=1)).pivot(
+        index="learning_rate", columns="seed", values="loss"
+    )
+    return loss.mean() - loss.min()
+
+
+def qk_norm_sensitivity():
+    """`sensitivity` with QK-norm minus that without, seed by seed; recorded."""
+    runs = data.recorded("qk_norm_rates")
+    one, other = (sensitivity(runs[runs["kind"] == kind]) for kind in ("qk_norm", "pre_norm"))
+    return (one - other).rename("value").reset_index().assign(setting="all_rates")
 
 
 def keel_minus_pre_norm():
