@@ -11,6 +11,7 @@ from ...norms import NORMS
 from ...theory import has_law, mean_field
 from ...theory import updates as expected_updates
 from ..learning_rates import best_losses, loss_difference
+from .runs import make
 from .variants import WIRINGS
 
 WIDTH = 128
@@ -118,6 +119,34 @@ def of_kind(runs, kind):
     kinds = [name for name in runs["kind"].unique() if name.startswith("dyt_")]
     best = min(kinds, key=lambda name: best_losses(runs[runs["kind"] == name], "held_out_loss")[0].mean())
     return runs[runs["kind"] == best]
+
+
+def against_pre_norm():
+    """Held-out loss of every kind that was trained minus that of Pre-Norm, seed by seed, each at its best rate.
+
+    Columns: kind ("dyt": with its best α); seed; value; edge; and at that rate rate, variance, logit.
+    """
+    runs, frames = recorded(), []
+    for kind in kinds(runs):
+        here = of_kind(runs, kind)
+        rate = here.groupby("learning_rate")["held_out_loss"].mean().idxmin()
+        found = loss_difference(kind, here, of_kind(runs, "pre_norm"), "held_out_loss").rename(
+            columns={"setting": "kind"}
+        )
+        best = here[here["learning_rate"] == rate].set_index("seed")[["variance", "logit"]]
+        frames.append(found.join(best, on="seed").assign(rate=rate))
+    return pd.concat(frames)
+
+
+def kinds(runs):
+    """What was trained beside Pre-Norm, "dyt" once for all α."""
+    return ["dyt", *(k for k in runs["kind"].unique() if k != "pre_norm" and not k.startswith("dyt_"))]
+
+
+def added_parameters(kind):
+    """Parameters that a kind adds to the recorded Transformer, over those that it has with Pre-Norm."""
+    counts = (sum(p.numel() for p in make(name, 0).parameters()) for name in (kind, "pre_norm"))
+    return next(counts) / next(counts) - 1
 
 
 def dyt_minus_layer_norm():

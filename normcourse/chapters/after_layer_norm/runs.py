@@ -1,5 +1,5 @@
-"""The recorded runs of chapter 12: a small Transformer with each wiring, with QK-norm and with DyT; and with QK-norm and
-without over three decades of learning rates."""
+"""The recorded runs of chapter 12: a small Transformer with each wiring, with QK-norm and with DyT; and, over three
+decades of learning rates, with and without QK-norm."""
 
 from ... import data
 from ...measure import variances
