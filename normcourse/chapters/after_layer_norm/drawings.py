@@ -18,6 +18,7 @@ from ...canvas import (
 )
 from ...i18n import TERMS, term
 from ..curves import GRADIENT, LAYER, norm_name, reach, recorded
+from .evidence import sensitivity
 from .variants import WIRINGS
 
 PROBES = {
@@ -133,24 +134,48 @@ def trained(frame, ax):
     )
 
 
-def logits(frame, ax):
-    """Largest attention logit after the recorded training against the learning rate, with QK-norm and without.
+def logits(frame, axes):
+    """Two panels against the learning rate, with QK-norm and without: largest attention logit after the recorded
+    training, and held-out loss.
 
-    Columns: kind, learning_rate, seed, logit, bound (√d).
+    Columns: kind, learning_rate, seed, logit, held_out_loss, bound (√d), date.
     """
-    bound = frame["bound"].iloc[0]
-    setup(ax, ("学习率", "learning rate"), ("最大的 |q·k|/√d", "largest |q·k|/√d"), (8e-4, 4e-2),
-          decades(frame["logit"], 1, (-1, 6)), "log", "log")  # fmt: skip
-    level(ax, "bound", bound, "√d")
-    ends = {}
+    rate, across = ("学习率", "learning rate"), (2e-4, 0.45)
+    setup(
+        axes[0],
+        rate,
+        ("最大的 |q·k|/√d", "largest |q·k|/√d"),
+        across,
+        decades(frame["logit"], 1, (-1, 9)),
+        "log",
+        "log",
+    )
+    loss = ("验证损失（nat）", "held-out loss (nats)")
+    setup(
+        axes[1], rate, loss, across, window(frame["held_out_loss"], (2.4, 3.4), (2.4, 4.4), (2.4, 6.4)), "linear", "log"
+    )
+    level(axes[0], "bound", frame["bound"].iloc[0], "√d")
+    ends, excess = {}, {}
     for kind, words in (("pre_norm", ("没有 QK 归一化", "without QK-norm")), ("qk_norm", KINDS["qk_norm"])):
-        by_rate = frame[frame["kind"] == kind].groupby("learning_rate")["logit"]
-        at, look = by_rate.mean().index, _kind(kind)[1]
-        band(ax, kind, at, by_rate.min(), by_rate.max(), color=look["color"])
-        curve(ax, kind, at, by_rate.mean(), text(*words), **look, markevery=1)
-        ends[kind] = number(by_rate.mean().iloc[-1])
+        rows, look = frame[frame["kind"] == kind], _kind(kind)[1]
+        for ax, column in zip(axes, ("logit", "held_out_loss")):
+            by_rate = rows.groupby("learning_rate")[column]
+            at = by_rate.mean().index
+            band(ax, kind, at, by_rate.min(), by_rate.max(), color=look["color"])
+            curve(ax, kind, at, by_rate.mean(), text(*words) if ax is axes[0] else None, **look, markevery=1)
+        ends[kind] = number(rows[rows["learning_rate"] == 0.03]["logit"].mean())
+        excess[kind] = sensitivity(rows).mean()
+    low, high = axes[1].get_ylim()
+    note(
+        axes[1], "recorded", 2.2e-4, high - 0.02 * (high - low), f"{recorded()} {frame['date'].iloc[0]}", GREY, va="top"
+    )
     finding(
-        ax,
-        f"学习率 0.03 训练之后：没有 QK 归一化 {ends['pre_norm']}，有 {ends['qk_norm']}",
-        f"Trained at rate 0.03: {ends['pre_norm']} without QK-norm, {ends['qk_norm']} with it",
+        axes[0],
+        f"学习率 0.03：没有 {ends['pre_norm']}，有 {ends['qk_norm']}",
+        f"At rate 0.03: {ends['pre_norm']} without, {ends['qk_norm']} with",
+    )
+    finding(
+        axes[1],
+        f"平均比最好的高：没有 {excess['pre_norm']:.2f}，有 {excess['qk_norm']:.2f}",
+        f"Mean excess over the best: {excess['pre_norm']:.2f} without, {excess['qk_norm']:.2f} with",
     )
