@@ -22,6 +22,7 @@ from normcourse.chapters.after_layer_norm.variants import (
     sinkhorn,
     with_qk_norm,
 )
+from normcourse.claims import Measured
 from normcourse.measure import gradient_norms
 from normcourse.models import Transformer, deep_mlp
 from normcourse.norms import NORMS, rms_norm
@@ -344,6 +345,35 @@ def test_every_recorded_kind_has_the_same_grid_and_dyt_stands_for_its_best_alpha
     best = min(starts, key=lambda pair: pair[1])
     assert list(chosen) == [f"dyt_{best[0]:g}"]
     assert starts[0][0] < best[0] < starts[-1][0], "the best initial α is at an edge of its grid"
+
+
+def test_what_the_lesson_says_of_the_trainings_is_what_was_recorded():
+    frame, said = evidence.against_pre_norm(), {}
+    assert not frame["edge"].any()
+    rates = frame.groupby("kind")["rate"].first()
+    for kind, rows in frame.groupby("kind"):
+        low, high = Measured(tuple(rows["value"])).interval
+        said[kind] = "lower" if high < 0 else "higher" if low > 0 else "not settled"
+    of = {word: {kind for kind in said if said[kind] == word} for word in ("lower", "higher", "not settled")}
+    assert of["lower"] == {"keel", "ngpt", "hyper_connection", "dyt", "scaled_pre_norm", "mhc"}
+    assert of["higher"] == {"mix_ln", "res_post_norm"} and of["not settled"] == {"peri_norm", "qk_norm"}
+    lowest = frame.groupby("kind")["value"].mean().sort_values().index[:3]
+    assert set(lowest) == {"keel", "ngpt", "hyper_connection"} and (rates[lowest] == 0.01).all()
+    assert (frame.loc[frame["kind"] == "peri_norm", "value"] > 0).all()
+    by_rate = {kind: evidence.minus_pre_norm_by_rate(kind).groupby("learning_rate")["value"].mean() for kind in said}
+    far_below = {kind for kind, gaps in by_rate.items() if gaps[0.03] < -0.2}
+    assert far_below == {"keel", "ngpt", "peri_norm", "res_post_norm", "hyper_connection", "mhc"}
+    assert by_rate["dyt"][0.003] > 0.03 and by_rate["dyt"][0.01] < -0.05 and by_rate["mix_ln"][0.01] > 0.2
+    variance = evidence.recorded().groupby(["kind", "learning_rate"])["variance"].mean()
+    ratio = {kind: variance[kind] / variance["pre_norm"] for kind in ("hyper_connection", "mhc")}
+    assert ratio["hyper_connection"][0.01] > 100 and ratio["hyper_connection"][0.03] > 1000
+    assert (ratio["mhc"] < 1.2).all() and evidence.added_parameters("mhc") > 5 * evidence.added_parameters(
+        "hyper_connection"
+    )
+    alone = (
+        evidence.dyt_minus_layer_norm().groupby("setting")["value"].agg(lambda v: Measured(tuple(v)).interval[1] < 0)
+    )
+    assert alone[alone].index.tolist() == ["alpha_0_2", "tuned"]
 
 
 def test_sensitivity_to_the_learning_rate_is_the_mean_excess_over_the_best_and_is_capped_at_the_start():
