@@ -376,6 +376,21 @@ def test_what_the_lesson_says_of_the_trainings_is_what_was_recorded():
     assert alone[alone].index.tolist() == ["alpha_0_2", "tuned"]
 
 
+def test_what_the_lesson_says_of_qk_norm_is_what_was_recorded():
+    frame = data.recorded("qk_norm_rates")
+    losses = frame.pivot(index=["learning_rate", "seed"], columns="kind", values="held_out_loss")
+    gaps = (losses["qk_norm"] - losses["pre_norm"]).groupby("learning_rate").agg(lambda v: Measured(tuple(v)).interval)
+    assert [rate for rate, (low, high) in gaps.items() if high < 0 or low > 0] == [0.03] and gaps[0.03][1] < 0
+    logit = frame.groupby(["kind", "learning_rate"])["logit"].mean()
+    assert logit["pre_norm"].is_monotonic_increasing and logit["pre_norm"][0.3] > 1e4 * 16**0.5
+    assert (logit["qk_norm"][:0.01] < 1.1 * 16**0.5).all() and (logit["qk_norm"][0.03:] > 1.5 * 16**0.5).all()
+    collapsed = frame[frame["learning_rate"] >= 0.1].groupby("kind")["held_out_loss"].min()
+    best = frame.groupby(["kind", "learning_rate"])["held_out_loss"].mean().groupby("kind").min()
+    assert (collapsed > best + 0.4).all()
+    earlier = evidence.minus_pre_norm_by_rate("qk_norm").set_index("learning_rate")["value"]
+    assert (earlier[0.01] < 0).all()
+
+
 def test_sensitivity_to_the_learning_rate_is_the_mean_excess_over_the_best_and_is_capped_at_the_start():
     """Wortsman et al. 2023, section 2.2, for a curve that one can do in one's head."""
     frame = pd.DataFrame({"learning_rate": [1e-3, 1e-2, 1e-1] * 2, "seed": [0] * 3 + [1] * 3, "before": 4.0})

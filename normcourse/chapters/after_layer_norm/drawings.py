@@ -106,7 +106,7 @@ def _kind(kind):
 def trained(frame, ax):
     """Recorded held-out losses against the learning rate: mean and range of the seeds, Pre-Norm and another kind.
 
-    Columns: kind, learning_rate, seed, value, date.
+    Columns: kind, learning_rate, seed, value, date, said (lower, higher or not settled, of the other kind).
     """
     rate, loss = ("学习率", "learning rate"), ("验证损失（nat）", "held-out loss (nats)")
     setup(ax, rate, loss, (8e-4, 4e-2), window(frame["value"], (2.4, 3.0), (2.4, 3.3), (2.2, 4.6)), "linear", "log")
@@ -127,6 +127,14 @@ def trained(frame, ax):
     kind, value = others[0]
     zh, en = _kind(kind)[0]
     gap = value - reference
+    if frame["said"].iloc[0] == "not settled":
+        gap = f"{gap:+.3f}".replace("-", "−")
+        finding(
+            ax,
+            f"各取最好的学习率：{zh}{' ' * zh.isascii()}减前置归一化 {gap} nat，没有分出高下",
+            f"Each at its best rate, {en} minus Pre-Norm: {gap} nats, not settled",
+        )
+        return
     finding(
         ax,
         f"各取最好的学习率：{zh}{' ' * zh.isascii()}比前置归一化{'高' if gap > 0 else '低'} {abs(gap):.3f} nat",
@@ -166,9 +174,9 @@ def logits(frame, axes):
         ends[kind] = number(rows[rows["learning_rate"] == 0.03]["logit"].mean())
         excess[kind] = sensitivity(rows).mean()
     low, high = axes[1].get_ylim()
-    note(
-        axes[1], "recorded", 2.2e-4, high - 0.02 * (high - low), f"{recorded()} {frame['date'].iloc[0]}", GREY, va="top"
-    )
+    at = low + 0.93 * (high - low)
+    note(axes[1], "recorded", 2.4e-4, at, text("预先跑好的结果", "precomputed"), GREY, va="top")
+    note(axes[1], "date", 2.4e-4, low + 0.8 * (high - low), frame["date"].iloc[0], GREY, va="top")
     finding(
         axes[0],
         f"学习率 0.03：没有 {ends['pre_norm']}，有 {ends['qk_norm']}",
@@ -176,6 +184,6 @@ def logits(frame, axes):
     )
     finding(
         axes[1],
-        f"平均比最好的高：没有 {excess['pre_norm']:.2f}，有 {excess['qk_norm']:.2f}",
-        f"Mean excess over the best: {excess['pre_norm']:.2f} without, {excess['qk_norm']:.2f} with",
+        f"平均多出：没有 {excess['pre_norm']:.2f}，有 {excess['qk_norm']:.2f}",
+        f"Mean excess: {excess['pre_norm']:.2f} without, {excess['qk_norm']:.2f} with",
     )
