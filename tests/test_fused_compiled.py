@@ -77,6 +77,15 @@ def test_wide_rows_spill_no_register_on_hopper(kind, kernel):
         assert report["held"] == (kernel == "forward" and n <= 32768)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_program_that_held_a_row_of_16384_in_backward_would_spill_on_hopper(kind):
+    """Why backward reads wide rows twice, see `fused.traffic`."""
+    held = {"kind": kind, "kernel": "backward", "n": 16384, "tile": (1, 16384, 1024)}
+    for report in compiled.reports([held | {"add": add} for add in (False, True)]):
+        assert report["held"] and report["registers"] == 64 == 65536 // report["threads"]
+        assert report["spills"] > 50
+
+
 @pytest.mark.parametrize("target", list(compiled.TARGETS))
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kernel_compiles_for_ampere_hopper_and_cdna3_without_spills(kind, target):

@@ -92,6 +92,7 @@ def test_the_floor_is_that_of_the_benchmark_and_the_ratio_is_as_said(op):
             fewest = sum(traffic.floor(op, direction, m, n))
             assert fewest == floor_bytes(op, direction, m, n, 2)
             ratio = sum(traffic.moved(op, direction, m, n, interpreted=False)) / fewest
+            assert ratio == traffic.ratio(op, direction, n)
             if direction == "forward":
                 assert ratio <= (1.001 if n <= 32768 else 1.51), n
             elif n <= 8192:

@@ -15,19 +15,20 @@ from pathlib import Path
 
 from .interpreter import INTERPRETED, triton
 from .launch import KERNELS
-from .tiles import STAGES, backward_tile, compiler_options, forward_tile
+from .tiles import STAGES, Tile, backward_tile, compiler_options, forward_tile
 
 DTYPES = ["bf16", "fp16", "fp32", "fp64"]
 TARGETS = {"cuda:80": ("cuda", 80, 32), "cuda:90": ("cuda", 90, 32), "hip:gfx942": ("hip", "gfx942", 64)}
 MATRICES = ["X", "Residual", "Sum", "Y", "DY", "DSum", "DX", "W", "B"]  # in the dtype asked for; the others are wide
 
 
-def report(kind, kernel, n, dtype="bf16", target="cuda:90", add=False):
-    """One kernel, compiled as it would be launched for rows of n elements.
+def report(kind, kernel, n, dtype="bf16", target="cuda:90", add=False, tile=None):
+    """One kernel, compiled as it would be launched for rows of n elements, or with another tile.
 
     Args:
         kind: "layer_norm" or "rms_norm".  kernel: "forward" or "backward"; for a wide row also "backward_means".
         dtype: "bf16", "fp16", "fp32" or "fp64".  target: a key of `TARGETS`.  add: with the addition of a residual.
+        tile: (rows, columns, threads), a row held in registers, where `tiles` would choose another.
 
     Returns: a dict of the arguments, the tile, and
         registers: per thread.
@@ -37,7 +38,7 @@ def report(kind, kernel, n, dtype="bf16", target="cuda:90", add=False):
         fp64: number of instructions in fp64.
         ttir, assembly: the program as Triton's first representation and as the machine's instructions.
     """
-    return reports([dict(kind=kind, kernel=kernel, n=n, dtype=dtype, target=target, add=add)])[0]
+    return reports([dict(kind=kind, kernel=kernel, n=n, dtype=dtype, target=target, add=add, tile=tile)])[0]
 
 
 def reports(requests):
@@ -60,9 +61,10 @@ def reports(requests):
     return found
 
 
-def _compile(kind, kernel, n, dtype="bf16", target="cuda:90", add=False):
+def _compile(kind, kernel, n, dtype="bf16", target="cuda:90", add=False, tile=None):
     wide, itemsize = ("fp64", 8) if dtype == "fp64" else ("fp32", 4)
-    tile = (forward_tile if kernel == "forward" else backward_tile)(n, itemsize, interpreted=False)
+    chosen = forward_tile if kernel == "forward" else backward_tile
+    tile = Tile(*tile) if tile else chosen(n, itemsize, interpreted=False)
     function = getattr(KERNELS[kind], "forward_wide" if kernel == "forward" and not tile.held else kernel)
     values = {"N": n, "eps": 1e-5, "offset": 0.0, "ROWS": tile.rows, "COLUMNS": tile.columns, "STAGES": STAGES}
     absent = {"DResidual"}

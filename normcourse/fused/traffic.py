@@ -14,12 +14,18 @@ backward, rows up to 8192 (fp64: 4096): nothing but partial sums of dweight, 8 b
 backward, wider rows: x and dy are read twice, 5/3 of the fewest bytes (6/4 with an addition). First for the means of
 the whole row, by a launch that has gone over all of the matrix when the second begins: the cache no longer has the row.
 
-What stands in the way of reading wide rows once: dweight is summed over rows in the registers of a program, 4 bytes a
-column (8 with dbias), beside x and dy. One program of 1024 threads for a row of 16384 has 64 registers a thread, and
-spilled 70 times when it was compiled for sm_90 (RMSNorm with addition, bf16). So a row must be shared by several
-programs that tell each other their parts of the means while they hold theirs: a cluster, or flags in memory. The
-interpreter runs one program after another, and one that waits for the next would wait for ever; and a protocol between
-programs that was never run on a GPU would not be worth its bytes.
+What stands in the way of reading wide rows once: dweight. Its sum over rows, 4 bytes a column (8 with dbias), has to be
+kept somewhere while x and dy of a row are held for the means and for dx.
+
+- In the registers of one program: compiled for sm_90 in bf16, 1024 threads have 64 registers each, and a row of 16384
+  spills 70 to 128 times, one of 32768 over 300 times (a test compiles the first).
+- In memory, a row of sums for each program: read and written for every row of x, 8 bytes a column, more than the 4
+  bytes of x and dy that are read twice now. Only a cache that holds them all (for 132 programs 9 MB at 16384, 69 MB at
+  131072) would make that cheaper, which no count of loads can show.
+- In another launch, that reads x and dy for dweight alone: the same 5/3.
+- In the registers of several programs that share a row and tell each other their parts of the means while they hold
+  theirs: a cluster, or flags in memory. The interpreter runs one program after another, and one that waits for the next
+  would wait for ever; and a protocol between programs that was never run on a GPU would not be worth its bytes.
 """
 
 from .launch import ceil_div
@@ -58,6 +64,13 @@ def moved(op, direction, m, n, itemsize=2, parts=264, **tile):
     return read + partial, written + partial
 
 
+def ratio(op, direction, n, tensor_bytes=2**28, itemsize=2):
+    """The bytes that the kernels move for tensors of this size, over the fewest that are possible."""
+    m = tensor_bytes // (n * itemsize)
+    moves = moved(op, direction, m, n, itemsize, interpreted=False)
+    return sum(moves) / sum(floor(op, direction, m, n, itemsize))
+
+
 def table(tensor_bytes=2**28, itemsize=2):
     """One line per operation, direction and N, as text: GB read, GB written, the fewest, and their ratio."""
     lines = [
@@ -69,6 +82,7 @@ def table(tensor_bytes=2**28, itemsize=2):
                 m = tensor_bytes // (n * itemsize)
                 read, written = moved(op, direction, m, n, itemsize, interpreted=False)
                 fewest = sum(floor(op, direction, m, n, itemsize))
-                numbers = f"{read / 1e9:8.3f}{written / 1e9:9.3f}{fewest / 1e9:8.3f}{(read + written) / fewest:7.2f}"
+                over = ratio(op, direction, n, tensor_bytes, itemsize)
+                numbers = f"{read / 1e9:8.3f}{written / 1e9:9.3f}{fewest / 1e9:8.3f}{over:7.2f}"
                 lines.append(f"{op:15}{direction:9}{n:8}{numbers}")
     return "\n".join(lines)

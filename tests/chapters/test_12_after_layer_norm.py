@@ -2,12 +2,13 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 
 from normcourse import data, theory
-from normcourse.chapters.after_layer_norm import evidence, signature
+from normcourse.chapters.after_layer_norm import evidence, runs, signature
 from normcourse.chapters.after_layer_norm.evidence import dyt_and_norms, extra_parameters, probe
 from normcourse.chapters.after_layer_norm.variants import (
     MHC,
@@ -21,12 +22,14 @@ from normcourse.chapters.after_layer_norm.variants import (
     sinkhorn,
     with_qk_norm,
 )
+from normcourse.claims import Measured
 from normcourse.measure import gradient_norms
 from normcourse.models import Transformer, deep_mlp
 from normcourse.norms import NORMS, rms_norm
 from normcourse.registry import Look
 from normcourse.residual import PLACEMENTS, HyperConnection
 
+from .. import test_residual
 from ..test_measure import agrees
 
 D = 6
@@ -107,6 +110,21 @@ def test_mhc_is_equations_7_to_9_of_its_paper_token_by_token():
         torch.testing.assert_close(got, expected)
 
 
+def test_dyt_is_equation_1_of_its_paper_and_passes_back_its_derivative():
+    """Zhu et al. 2025: DyT(x) = γ * tanh(αx) + β, number by number."""
+    norm, x, dy = NORMS["dyt"](D).double(), draw(3, D).requires_grad_(), draw(3, D, seed=4)
+    for parameter, seed in ((norm.alpha, 1), (norm.weight, 2), (norm.bias, 3)):
+        parameter.data = draw(*parameter.shape, seed=seed)
+    alpha, gamma, beta = norm.alpha.item(), norm.weight.tolist(), norm.bias.tolist()
+    (back,) = torch.autograd.grad(norm(x), x, dy)
+    y = norm(x)
+    for row in range(3):
+        for i in range(D):
+            t = math.tanh(alpha * x[row, i].item())
+            assert y[row, i].item() == pytest.approx(gamma[i] * t + beta[i], rel=1e-12)
+            assert back[row, i].item() == pytest.approx(dy[row, i].item() * gamma[i] * alpha * (1 - t * t), rel=1e-12)
+
+
 @pytest.mark.parametrize("size", [0.1, 1.0, 3.0])
 def test_sinkhorn_makes_matrices_that_cannot_amplify_and_whose_products_cannot_either(size):
     product = torch.eye(4, dtype=torch.float64)
@@ -120,6 +138,24 @@ def test_sinkhorn_makes_matrices_that_cannot_amplify_and_whose_products_cannot_e
     rows, columns = size * draw(4, 1, seed=8), size * draw(1, 4, seed=9)
     scaled = sinkhorn(size * draw(4, 4) + rows + columns, 500)
     torch.testing.assert_close(scaled, sinkhorn(size * draw(4, 4), 500), rtol=1e-5, atol=1e-8)  # it is unique
+
+
+def test_every_variant_is_held_against_a_formula_of_its_paper():
+    """Res-Post-Norm, Peri-Norm (Sandwich is the same) and LayerNorm scaling with the other wirings of the course."""
+    here = {
+        "mix_ln": test_mix_ln_is_post_norm_in_the_first_quarter_of_the_layers_and_pre_norm_behind,
+        "keel": test_keel_weighs_the_skip_by_the_number_of_branches,
+        "ngpt": test_ngpt_steps_on_the_sphere_as_in_its_paper_whose_sphere_has_the_radius_one,
+        "mhc": test_mhc_is_equations_7_to_9_of_its_paper_token_by_token,
+        "hyper_connection": test_residual.test_hyper_connection_equals_its_formula,
+        "qk_norm": test_attention_with_qk_norm_is_softmax_of_normalised_queries_and_keys,
+        "dyt": test_dyt_is_equation_1_of_its_paper_and_passes_back_its_derivative,
+    }
+    assert {*WIRINGS, "qk_norm", "dyt"} == {*test_residual.FORMULAS, *here}
+    assert {kind.partition("_")[0] if kind.startswith("dyt") else kind for kind in runs.KINDS} <= {
+        *test_residual.FORMULAS,
+        *here,
+    }
 
 
 @pytest.mark.parametrize("cls", [MHC, HyperConnection])
@@ -282,13 +318,93 @@ def test_the_rivers_are_the_copies_of_a_network_with_these_mixing_matrices():
     assert (rms["mhc"].iloc[-1] / rms["mhc"].iloc[0]) == pytest.approx(v[1] / v[0], rel=0.1)
 
 
+@pytest.mark.parametrize("kind", runs.KINDS)
+def test_what_is_trained_starts_from_the_same_matrices_and_excerpts_whatever_the_kind(kind):
+    def matrices(model):
+        inside = {
+            (i, name): p
+            for i, block in enumerate(model.blocks)
+            for name, p in block.sublayer.named_parameters()
+            if "_norm." not in name
+        }
+        return {**inside, "tokens": model.tokens, "positions": model.positions, "head": model.head.weight}
+
+    plain, model = (matrices(runs.make(name, 2)) for name in ("pre_norm", kind))
+    assert plain.keys() == model.keys() and all(torch.equal(plain[name], model[name]) for name in plain)
+    assert isinstance(runs.make(kind, 0).blocks[0], WIRINGS.get(kind, WIRINGS["pre_norm"]))
+
+
 def test_every_recorded_kind_has_the_same_grid_and_dyt_stands_for_its_best_alpha():
-    runs = data.recorded("after_layer_norm")
-    grids = {kind: sorted(zip(rows["learning_rate"], rows["seed"])) for kind, rows in runs.groupby("kind")}
-    assert len({tuple(grid) for grid in grids.values()}) == 1 and runs["seed"].nunique() >= 3
-    chosen = evidence.of_kind(runs, "dyt")["kind"].unique()
-    means = runs.groupby(["kind", "learning_rate"])["held_out_loss"].mean().groupby("kind").min()
-    assert list(chosen) == [means[[k for k in means.index if k.startswith("dyt_")]].idxmin()]
+    frame = data.recorded("after_layer_norm")
+    grids = {kind: sorted(zip(rows["learning_rate"], rows["seed"])) for kind, rows in frame.groupby("kind")}
+    assert len({tuple(grid) for grid in grids.values()}) == 1 and frame["seed"].nunique() >= 3
+    assert set(grids) == set(runs.KINDS)
+    chosen = evidence.of_kind(frame, "dyt")["kind"].unique()
+    means = frame.groupby(["kind", "learning_rate"])["held_out_loss"].mean().groupby("kind").min()
+    starts = sorted((float(kind[4:]), loss) for kind, loss in means.items() if kind.startswith("dyt_"))
+    best = min(starts, key=lambda pair: pair[1])
+    assert list(chosen) == [f"dyt_{best[0]:g}"]
+    assert starts[0][0] < best[0] < starts[-1][0], "the best initial α is at an edge of its grid"
+
+
+def test_what_the_lesson_says_of_the_trainings_is_what_was_recorded():
+    frame, said = evidence.against_pre_norm(), {}
+    assert not frame["edge"].any()
+    rates = frame.groupby("kind")["rate"].first()
+    for kind, rows in frame.groupby("kind"):
+        low, high = Measured(tuple(rows["value"])).interval
+        said[kind] = "lower" if high < 0 else "higher" if low > 0 else "not settled"
+    of = {word: {kind for kind in said if said[kind] == word} for word in ("lower", "higher", "not settled")}
+    assert of["lower"] == {"keel", "ngpt", "hyper_connection", "dyt", "scaled_pre_norm", "mhc"}
+    assert of["higher"] == {"mix_ln", "res_post_norm"} and of["not settled"] == {"peri_norm", "qk_norm"}
+    lowest = frame.groupby("kind")["value"].mean().sort_values().index[:3]
+    assert set(lowest) == {"keel", "ngpt", "hyper_connection"} and (rates[lowest] == 0.01).all()
+    assert (frame.loc[frame["kind"] == "peri_norm", "value"] > 0).all()
+    by_rate = {kind: evidence.minus_pre_norm_by_rate(kind).groupby("learning_rate")["value"].mean() for kind in said}
+    far_below = {kind for kind, gaps in by_rate.items() if gaps[0.03] < -0.2}
+    assert far_below == {"keel", "ngpt", "peri_norm", "res_post_norm", "hyper_connection", "mhc"}
+    assert by_rate["dyt"][0.003] > 0.03 and by_rate["dyt"][0.01] < -0.05 and by_rate["mix_ln"][0.01] > 0.2
+    variance = evidence.recorded().groupby(["kind", "learning_rate"])["variance"].mean()
+    ratio = {kind: variance[kind] / variance["pre_norm"] for kind in ("hyper_connection", "mhc")}
+    assert ratio["hyper_connection"][0.01] > 100 and ratio["hyper_connection"][0.03] > 1000
+    assert (ratio["mhc"] < 1.2).all() and evidence.added_parameters("mhc") > 5 * evidence.added_parameters(
+        "hyper_connection"
+    )
+    alone = (
+        evidence.dyt_minus_layer_norm().groupby("setting")["value"].agg(lambda v: Measured(tuple(v)).interval[1] < 0)
+    )
+    assert alone[alone].index.tolist() == ["alpha_0_2", "tuned"]
+
+
+def test_what_the_lesson_says_of_qk_norm_is_what_was_recorded():
+    frame = data.recorded("qk_norm_rates")
+    losses = frame.pivot(index=["learning_rate", "seed"], columns="kind", values="held_out_loss")
+    gaps = (losses["qk_norm"] - losses["pre_norm"]).groupby("learning_rate").agg(lambda v: Measured(tuple(v)).interval)
+    assert [rate for rate, (low, high) in gaps.items() if high < 0 or low > 0] == [0.03] and gaps[0.03][1] < 0
+    logit = frame.groupby(["kind", "learning_rate"])["logit"].mean()
+    assert logit["pre_norm"].is_monotonic_increasing and logit["pre_norm"][0.3] > 1e4 * 16**0.5
+    assert (logit["qk_norm"][:0.01] < 1.1 * 16**0.5).all() and (logit["qk_norm"][0.03:] > 1.5 * 16**0.5).all()
+    collapsed = frame[frame["learning_rate"] >= 0.1].groupby("kind")["held_out_loss"].min()
+    best = frame.groupby(["kind", "learning_rate"])["held_out_loss"].mean().groupby("kind").min()
+    assert (collapsed > best + 0.4).all()
+    earlier = evidence.minus_pre_norm_by_rate("qk_norm").set_index("learning_rate")["value"]
+    assert (earlier[0.01] < 0).all()
+
+
+def test_sensitivity_to_the_learning_rate_is_the_mean_excess_over_the_best_and_is_capped_at_the_start():
+    """Wortsman et al. 2023, section 2.2, for a curve that one can do in one's head."""
+    frame = pd.DataFrame({"learning_rate": [1e-3, 1e-2, 1e-1] * 2, "seed": [0] * 3 + [1] * 3, "before": 4.0})
+    frame["held_out_loss"] = [3.0, 2.0, 9.0, 2.5, 2.5, 2.5]
+    assert evidence.sensitivity(frame).tolist() == pytest.approx([1.0, 0.0])
+    recorded = data.recorded("qk_norm_rates")
+    assert not set(recorded["seed"]) & set(data.recorded("after_layer_norm")["seed"])
+    value = evidence.qk_norm_sensitivity().set_index("seed")["value"]
+    for seed, rows in recorded.groupby("seed"):
+        spread = {}
+        for kind, curve in rows.groupby("kind"):
+            losses = [min(loss, start) for loss, start in zip(curve["held_out_loss"], curve["before"])]
+            spread[kind] = sum(losses) / len(losses) - min(losses)
+        assert value[seed] == pytest.approx(spread["qk_norm"] - spread["pre_norm"])
 
 
 def test_norms_of_the_explorer_are_all_registered_ones():

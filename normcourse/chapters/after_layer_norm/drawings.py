@@ -18,6 +18,7 @@ from ...canvas import (
 )
 from ...i18n import TERMS, term
 from ..curves import GRADIENT, LAYER, norm_name, reach, recorded
+from .evidence import sensitivity
 from .variants import WIRINGS
 
 PROBES = {
@@ -105,7 +106,7 @@ def _kind(kind):
 def trained(frame, ax):
     """Recorded held-out losses against the learning rate: mean and range of the seeds, Pre-Norm and another kind.
 
-    Columns: kind, learning_rate, seed, value, date.
+    Columns: kind, learning_rate, seed, value, date, said (lower, higher or not settled, of the other kind).
     """
     rate, loss = ("学习率", "learning rate"), ("验证损失（nat）", "held-out loss (nats)")
     setup(ax, rate, loss, (8e-4, 4e-2), window(frame["value"], (2.4, 3.0), (2.4, 3.3), (2.2, 4.6)), "linear", "log")
@@ -126,6 +127,14 @@ def trained(frame, ax):
     kind, value = others[0]
     zh, en = _kind(kind)[0]
     gap = value - reference
+    if frame["said"].iloc[0] == "not settled":
+        gap = f"{gap:+.3f}".replace("-", "−")
+        finding(
+            ax,
+            f"各取最好的学习率：{zh}{' ' * zh.isascii()}减前置归一化 {gap} nat，没有分出高下",
+            f"Each at its best rate, {en} minus Pre-Norm: {gap} nats, not settled",
+        )
+        return
     finding(
         ax,
         f"各取最好的学习率：{zh}{' ' * zh.isascii()}比前置归一化{'高' if gap > 0 else '低'} {abs(gap):.3f} nat",
@@ -133,24 +142,48 @@ def trained(frame, ax):
     )
 
 
-def logits(frame, ax):
-    """Largest attention logit after the recorded training against the learning rate, with QK-norm and without.
+def logits(frame, axes):
+    """Two panels against the learning rate, with QK-norm and without: largest attention logit after the recorded
+    training, and held-out loss.
 
-    Columns: kind, learning_rate, seed, logit, bound (√d).
+    Columns: kind, learning_rate, seed, logit, held_out_loss, bound (√d), date.
     """
-    bound = frame["bound"].iloc[0]
-    setup(ax, ("学习率", "learning rate"), ("最大的 |q·k|/√d", "largest |q·k|/√d"), (8e-4, 4e-2),
-          decades(frame["logit"], 1, (-1, 6)), "log", "log")  # fmt: skip
-    level(ax, "bound", bound, "√d")
-    ends = {}
+    rate, across = ("学习率", "learning rate"), (2e-4, 0.45)
+    setup(
+        axes[0],
+        rate,
+        ("最大的 |q·k|/√d", "largest |q·k|/√d"),
+        across,
+        decades(frame["logit"], 1, (-1, 9)),
+        "log",
+        "log",
+    )
+    loss = ("验证损失（nat）", "held-out loss (nats)")
+    setup(
+        axes[1], rate, loss, across, window(frame["held_out_loss"], (2.4, 3.4), (2.4, 4.4), (2.4, 6.4)), "linear", "log"
+    )
+    level(axes[0], "bound", frame["bound"].iloc[0], "√d")
+    ends, excess = {}, {}
     for kind, words in (("pre_norm", ("没有 QK 归一化", "without QK-norm")), ("qk_norm", KINDS["qk_norm"])):
-        by_rate = frame[frame["kind"] == kind].groupby("learning_rate")["logit"]
-        at, look = by_rate.mean().index, _kind(kind)[1]
-        band(ax, kind, at, by_rate.min(), by_rate.max(), color=look["color"])
-        curve(ax, kind, at, by_rate.mean(), text(*words), **look, markevery=1)
-        ends[kind] = number(by_rate.mean().iloc[-1])
+        rows, look = frame[frame["kind"] == kind], _kind(kind)[1]
+        for ax, column in zip(axes, ("logit", "held_out_loss")):
+            by_rate = rows.groupby("learning_rate")[column]
+            at = by_rate.mean().index
+            band(ax, kind, at, by_rate.min(), by_rate.max(), color=look["color"])
+            curve(ax, kind, at, by_rate.mean(), text(*words) if ax is axes[0] else None, **look, markevery=1)
+        ends[kind] = number(rows[rows["learning_rate"] == 0.03]["logit"].mean())
+        excess[kind] = sensitivity(rows).mean()
+    low, high = axes[1].get_ylim()
+    at = low + 0.93 * (high - low)
+    note(axes[1], "recorded", 2.4e-4, at, text("预先跑好的结果", "precomputed"), GREY, va="top")
+    note(axes[1], "date", 2.4e-4, low + 0.8 * (high - low), frame["date"].iloc[0], GREY, va="top")
     finding(
-        ax,
-        f"学习率 0.03 训练之后：没有 QK 归一化 {ends['pre_norm']}，有 {ends['qk_norm']}",
-        f"Trained at rate 0.03: {ends['pre_norm']} without QK-norm, {ends['qk_norm']} with it",
+        axes[0],
+        f"学习率 0.03：没有 {ends['pre_norm']}，有 {ends['qk_norm']}",
+        f"At rate 0.03: {ends['pre_norm']} without, {ends['qk_norm']} with",
+    )
+    finding(
+        axes[1],
+        f"平均多出：没有 {excess['pre_norm']:.2f}，有 {excess['qk_norm']:.2f}",
+        f"Mean excess: {excess['pre_norm']:.2f} without, {excess['qk_norm']:.2f} with",
     )

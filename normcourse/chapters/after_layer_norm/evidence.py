@@ -11,6 +11,7 @@ from ...norms import NORMS
 from ...theory import has_law, mean_field
 from ...theory import updates as expected_updates
 from ..learning_rates import best_losses, loss_difference
+from .runs import make
 from .variants import WIRINGS
 
 WIDTH = 128
@@ -120,6 +121,41 @@ def of_kind(runs, kind):
     return runs[runs["kind"] == best]
 
 
+def against_pre_norm():
+    """Held-out loss of every kind that was trained minus that of Pre-Norm, seed by seed, each at its best rate.
+
+    Columns: kind ("dyt": with its best α); seed; value; edge; and at that rate rate, variance, logit.
+    """
+    runs, frames = recorded(), []
+    for kind in kinds(runs):
+        here = of_kind(runs, kind)
+        rate = here.groupby("learning_rate")["held_out_loss"].mean().idxmin()
+        found = loss_difference(kind, here, of_kind(runs, "pre_norm"), "held_out_loss").rename(
+            columns={"setting": "kind"}
+        )
+        best = here[here["learning_rate"] == rate].set_index("seed")[["variance", "logit"]]
+        frames.append(found.join(best, on="seed").assign(rate=rate))
+    return pd.concat(frames)
+
+
+def kinds(runs):
+    """What was trained beside Pre-Norm, "dyt" once for all α."""
+    return ["dyt", *(k for k in runs["kind"].unique() if k != "pre_norm" and not k.startswith("dyt_"))]
+
+
+def added_parameters(kind):
+    """Parameters that a kind adds to the recorded Transformer, over those that it has with Pre-Norm."""
+    of_this, of_pre_norm = (
+        sum(p.numel() for p in make(name, 0).parameters()) for name in ("dyt_1" if kind == "dyt" else kind, "pre_norm")
+    )
+    return of_this / of_pre_norm - 1
+
+
+def wirings_minus_pre_norm():
+    """`against_pre_norm`, by setting; claim A5 takes the wirings whose papers report a lower loss than Pre-Norm's."""
+    return against_pre_norm().rename(columns={"kind": "setting"})
+
+
 def dyt_minus_layer_norm():
     """Held-out loss with DyT minus that with LayerNorm, both Pre-Norm, seed by seed, each at its best rate."""
     runs = recorded()
@@ -127,7 +163,7 @@ def dyt_minus_layer_norm():
     parts += [
         loss_difference(f"alpha_{str(alpha).replace('.', '_')}", of_kind(runs, f"dyt_{alpha}"),
                         of_kind(runs, "pre_norm"), "held_out_loss")
-        for alpha in (0.2, 0.5, 1)
+        for alpha in (0.1, 0.2, 0.5, 1)
     ]  # fmt: skip
     return pd.concat(parts)
 
@@ -151,9 +187,23 @@ def minus_pre_norm_by_rate(kind):
     return frame.assign(setting=[f"rate_{rate:g}".replace(".", "_") for rate in frame["learning_rate"]])
 
 
-def qk_norm_by_rate():
-    """See `minus_pre_norm_by_rate`."""
-    return minus_pre_norm_by_rate("qk_norm")
+def sensitivity(runs):
+    """Series by seed: how much the held-out loss loses, on average over the learning rates, to that at the best one.
+
+    Wortsman et al., "Small-scale proxies for large-scale Transformer training instabilities" (2023), section 2.2: the
+    mean over rates in equal steps of their logarithm of min(loss, loss before the first step) − loss at the best rate.
+    """
+    loss = runs.assign(loss=runs[["held_out_loss", "before"]].min(axis=1)).pivot(
+        index="learning_rate", columns="seed", values="loss"
+    )
+    return loss.mean() - loss.min()
+
+
+def qk_norm_sensitivity():
+    """`sensitivity` with QK-norm minus that without, seed by seed; recorded."""
+    runs = data.recorded("qk_norm_rates")
+    one, other = (sensitivity(runs[runs["kind"] == kind]) for kind in ("qk_norm", "pre_norm"))
+    return (one - other).rename("value").reset_index().assign(setting="all_rates")
 
 
 def keel_minus_pre_norm():
