@@ -7,7 +7,7 @@ import torch
 
 from normcourse import data
 from normcourse.chapters.batch_norm import evidence
-from normcourse.chapters.batch_norm.evidence import hidden_states, padded, sentences, statistics_of_the_batch
+from normcourse.chapters.batch_norm.evidence import by_the_batch, hidden_states, padded, sentences
 from normcourse.models import Transformer
 from normcourse.norms import batch_norm, layer_norm
 from tests.lessons import definitions
@@ -108,16 +108,19 @@ def test_the_noise_of_the_mean_is_the_spread_between_sentences_over_the_root_of_
     assert (frame["theory"] > frame["independent"]).all()
 
 
-def test_the_statistics_of_the_batch_leave_a_model_as_it_was():
+def test_a_model_by_the_batch_takes_its_own_statistics_and_leaves_the_model_it_is_a_copy_of_alone():
+    """Alone, a batch has the statistics that a norm in training has; and the averages do not move with what is seen."""
     model = Transformer(vocabulary=10, width=8, heads=2, depth=1, norm="batch_norm", seed=0).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     ids = torch.arange(10)[None]
     out = model(ids)
-    with statistics_of_the_batch(model):
-        among = model(ids)
-    assert not torch.allclose(among, out) and torch.equal(model(ids), out)
-    changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
-    assert all("num_batches" in name for name in changed)
+    other = by_the_batch(model)
+    among = other(ids)
+    assert not torch.allclose(among, out) and torch.equal(model(ids), out) and torch.equal(other(ids), among)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    averages = {name: value for name, value in other.state_dict().items() if "num_batches" not in name}
+    assert all(torch.equal(value, before[name]) for name, value in averages.items())
+    assert torch.equal(model.train()(ids), among)
 
 
 @pytest.mark.parametrize("shape", [(2, 10, 512), (3, 4, 6)])
