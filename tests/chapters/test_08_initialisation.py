@@ -162,8 +162,8 @@ def test_deep_norm_scales_both_matrices_by_beta():
 def test_memory_is_an_exact_count(start, floats):
     """16 rows of 16: what a layer keeps is its input and the ReLU's output, with a norm also its result, and two
     numbers per row."""
-    small, large = (kept_for_backward(start, depth)[0] for depth in (10, 50))
-    assert large - small == 40 * 4 * floats
+    small, large, thousand = (kept_for_backward(start, depth)[0] for depth in (10, 50, 1000))
+    assert large - small == 40 * 4 * floats and thousand - small == 990 * 4 * floats
 
 
 # training -------------------------------------------------------------------------------------------------------------
@@ -179,10 +179,10 @@ def test_trained_together_is_trained_one_by_one(start):
 
 
 def test_the_recorded_runs_are_whole():
-    runs = data.recorded("deep_starts")
-    assert (runs.groupby(["start", "depth"]).size() == 18).all() and runs["loss"].between(0, 10).all()
+    runs = evidence.deep_starts()
+    assert (runs.groupby(["start", "depth", "learning_rate"]).size() == 6).all() and runs["loss"].between(0, 10).all()
     assert set(runs["depth"]) >= {100, 300} and set(runs["start"]) <= set(STARTS)
-    assert len(data.recorded("bert_std")) == 45
+    assert len(data.recorded("bert_std")) == 90
 
 
 def test_gpt2_counts_branches():

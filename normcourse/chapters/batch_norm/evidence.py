@@ -1,6 +1,6 @@
 """What the claims of chapter 04 are measured by, see `normcourse.claims`; and the sentences it measures them on."""
 
-import contextlib
+import copy
 import functools
 import re
 
@@ -47,18 +47,14 @@ def padded(batch):
     return x, torch.arange(x.shape[1]) < lengths[:, None]
 
 
-@contextlib.contextmanager
-def statistics_of_the_batch(model):
-    """Let the BatchNorms of a model use the statistics of what they are given, and learn nothing from it."""
-    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
-    before = [(norm.training, norm.momentum) for norm in norms]
-    for norm in norms:
-        norm.training, norm.momentum = True, 0.0
-    try:
-        yield
-    finally:
-        for norm, (training, momentum) in zip(norms, before):
-            norm.training, norm.momentum = training, momentum
+def by_the_batch(model):
+    """A copy of a model whose BatchNorms use the statistics of what they are given, and learn nothing from it. A copy:
+    explorers compute in threads, and a model must not change under another's hands."""
+    other = copy.deepcopy(model)
+    for module in other.modules():
+        if isinstance(module, BatchNorm):
+            module.training, module.momentum = True, 0.0
+    return other
 
 
 def change_by_company(companions=31, seeds=5):

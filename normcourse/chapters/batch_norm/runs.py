@@ -4,7 +4,7 @@ from ... import data
 from ...record import Run
 from ...train import train
 from ..small_transformers import HELD_OUT, final_loss, held_out_loss, small_transformer
-from .evidence import statistics_of_the_batch
+from .evidence import by_the_batch
 
 
 def batch_norm_quality(norm, batch_size, learning_rate, seed):
@@ -21,9 +21,8 @@ def batch_norm_quality(norm, batch_size, learning_rate, seed):
     model.eval()
     held_out = ids[1 - HELD_OUT :]
     losses = {"loss": final_loss(history, 300), "held_out_loss": held_out_loss(model, held_out, stride=32)}
-    with statistics_of_the_batch(model):
-        starts = range(0, len(held_out) - 33, 192)
-        alone = [held_out_loss(model, held_out[start : start + 33]) for start in starts]
+    model, starts = by_the_batch(model), range(0, len(held_out) - 33, 192)
+    alone = [held_out_loss(model, held_out[start : start + 33]) for start in starts]
     return losses | {"alone_loss": round(sum(alone) / len(alone), 4)}
 
 

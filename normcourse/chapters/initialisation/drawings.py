@@ -110,7 +110,7 @@ def training(frame, axes):
     """
     above, below = axes
     depth = int(frame["depth"].iloc[0])
-    setup(above, ("学习率", "learning rate"), LOSS, (8e-5, 4e-2), (-0.1, 5.0), "linear", "log")
+    setup(above, ("学习率", "learning rate"), LOSS, (8e-5, 1.3e-1), (-0.1, 5.0), "linear", "log")
     setup(below, ("步数", "step"), LOSS, (0, 40), (-0.1, 5.0))
     steps = [column for column in frame if column.startswith("to_")]
     best = {}

@@ -10,9 +10,14 @@ from ..learning_rates import loss_difference
 from ..small_transformers import small_transformer
 
 
+def deep_starts():
+    """The recorded runs of deep stacks, with those at the rates beyond the first grid."""
+    return pd.concat([data.recorded(f"deep_starts{more}") for more in ("", "_faster")], ignore_index=True)
+
+
 def trained(start, depth):
-    """The recorded runs of one start at one depth."""
-    runs = data.recorded("deep_starts")
+    """Those of one start at one depth."""
+    runs = deep_starts()
     return runs[(runs["start"] == start) & (runs["depth"] == depth)]
 
 

@@ -27,7 +27,7 @@ RUNS = {
             "placement": ["pre_norm", "post_norm"],
             "learning_rate": [1e-3, 3e-3, 1e-2, 3e-2],
             "clip": [0.0, 1.0],
-            "seed": list(range(3)),
+            "seed": list(range(10)),
         },
         f"Adam, 200 steps, no warm-up, 2 layers, LayerNorm, gain 1; {CONDITIONS}",
     ),

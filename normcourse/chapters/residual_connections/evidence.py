@@ -60,7 +60,7 @@ def at_100_layers():
 
 
 def _runs(placement, depth):
-    grid = data.recorded("degradation")
+    grid = pd.concat([data.recorded("degradation"), data.recorded("degradation_faster")])
     return grid[(grid["placement"] == placement) & (grid["depth"] == depth)]
 
 
