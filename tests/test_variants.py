@@ -178,6 +178,8 @@ def test_each_learner_gets_notebooks_that_state_their_own_constants_in_text_and_
 def test_the_same_list_gives_the_same_notebooks_byte_for_byte(handed_out):
     listed, again = handed_out.parent / "ids.csv", handed_out.parent / "again"
     assert build_variants.build(listed, again, ["04"]) == 3
+    with pytest.raises(ValueError, match=r"没有变的(.|\n)*nothing varies there"):
+        build_variants.build(listed, again, ["02"])
     for path in again.rglob("*.ipynb"):
         assert path.read_bytes() == (handed_out / path.relative_to(again)).read_bytes()
 

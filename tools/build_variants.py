@@ -22,9 +22,10 @@ from normcourse.grade.variants import constants_of, read_learners, usual, writte
 from .build_exercises import EXERCISES, SOLUTIONS
 
 TOP = (
-    "这份 notebook 是 `{0}` 的：有些常数每个人不同，下面写着你的。评分程序按号码知道它们；第一个代码单元格里的 `variant` 让 `check` 也知道，不要改。",
+    "这份 notebook 是 `{0}` 的：有些常数每个人不同，下面写着你的。"
+    "评分程序按号码知道它们；下面第一个单元格里的 `variant` 让 `check` 也知道，不要改。",
     "This notebook is for `{0}`: some constants are each learner's own, and yours are stated below. The grader knows them "
-    "by your id; `variant` in the first code cell tells `check`, so leave it as it is.",
+    "by your id; `variant` in the cell right below tells `check`, so leave it as it is.",
 )
 OWN = (
     "**你的常数：** 不给 `{0}` 时，取 `{0} = {1}`，不取常见的 {2}。",
@@ -78,8 +79,8 @@ def _say(cell, zh, en):
 
 
 def build(listed, out, names=()):
-    """Write the notebooks of the learners of a list into a folder. Returns how many. Raises: ValueError for a list or a
-    folder that cannot be used."""
+    """Write the notebooks of the learners of a list into a folder. Returns how many. Raises: ValueError for a list,
+    a folder or names that cannot be used."""
     learners = list(dict.fromkeys(read_learners(listed).values()))
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} 是文件，要一个文件夹。\n{out} is a file; a folder is needed.")
@@ -94,6 +95,10 @@ def build(listed, out, names=()):
             shutil.copytree(EXERCISES / exercise, folder, dirs_exist_ok=True)
             nbformat.write(variant(released, tasks, learner), folder / f"{exercise}.ipynb")
             count += 1
+    if not count:
+        raise ValueError(
+            f"{' '.join(names)}：没有这样的练习，或者里面没有变的。\n{' '.join(names)}: nothing varies there."
+        )
     return count
 
 

@@ -63,7 +63,7 @@ def variants(name):
 
 
 def variant(name, **constants):
-    """Have `check` expect a variant of a task: for notebooks that are made for one learner, whose first cell says so.
+    """Have `check` expect a variant of a task: for notebooks that are made for one learner, which say so where they import.
 
     Args:
         name: of the task.

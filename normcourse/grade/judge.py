@@ -21,7 +21,7 @@ from . import notebook, wire
 from .child import Attempt, Budget
 from .hidden import earned, load_each
 from .notebook import Refused
-from .variants import constants_of, key, named, varied
+from .variants import constants_of, key, named, usual, varied
 
 # The kinds of errors in hidden cases that a report names: with more of them it could be told what is hidden.
 KNOWN_ERRORS = {"ForbiddenCall", "NameError", "NotImplementedError", "OtherThreads"}
@@ -69,6 +69,8 @@ class Exam:
             for name, task in tasks.items()
         }
         self.learners, self._shown, self._variants = learners, {}, {}
+        for task in [task for tasks, _ in self.exercises.values() for task in tasks.values() if learners]:
+            usual(task)  # says what is wrong with it before anything is graded
 
     def of(self, submission, exercise, cells):
         """This exam with the constants of who handed in; without a list of learners, itself. Raises: Refused where it

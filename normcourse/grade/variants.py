@@ -117,7 +117,7 @@ def read_learners(path):
     """
 
     def wrong(zh, en):
-        return ValueError(f"--variants {path}：{zh}。\n--variants {path}: {en}.")
+        return ValueError(f"{path}：{zh}。\n{path}: {en}.")
 
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
