@@ -63,7 +63,7 @@ def variants(name):
 
 
 def variant(name, **constants):
-    """Have `check` expect a variant of a task: for notebooks that are made for one learner, which say so where they import.
+    """Have `check` expect a variant of a task, as notebooks do that are made for one learner.
 
     Args:
         name: of the task.
