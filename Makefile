@@ -42,6 +42,9 @@ exercises: $(TEST)   ## run solutions/*/exercise.md into notebooks beside them, 
 student:         ## student/normcourse.zip to hand out: notebooks, exercises, package; nothing of the solutions
 	$(PYTHON) -m tools.build_student
 
+variants: $(TEST)   ## exercises with constants of each learner's own, for a list of learners IDS=ids.csv, into OUT=variants (ONLY=03 for one)
+	$(BIN)/python -m tools.build_variants "$(IDS)" "$(or $(OUT),variants)" $(ONLY)
+
 grade: $(VENV)/.grade $(VENV)/.sandbox   ## grade a folder or zip of submissions (SUBMISSIONS=..., three samples by default) into GRADES=grades
 	$(BIN)/python -m normcourse grade "$(SUBMISSIONS)" --out "$(GRADES)" $(GRADE_OPTIONS)
 
@@ -130,5 +133,5 @@ $(VENV)/.sandbox: $(VENV)/.torch
 	sh tools/install_sandbox.sh
 	@touch $@
 
-.PHONY: help lab test test-long check lint notebooks exercises student wheel colab test-colab stamp lock html site test-site record bench-sliders bench-import bench-fused gpu font clean grade bench-grade bench-examine
+.PHONY: help lab test test-long check lint notebooks exercises variants student wheel colab test-colab stamp lock html site test-site record bench-sliders bench-import bench-fused gpu font clean grade bench-grade bench-examine
 .DEFAULT_GOAL := help

@@ -19,6 +19,7 @@ import nbformat
 
 from normcourse.check import recorded
 from normcourse.grade.hidden import load, load_each
+from normcourse.grade.variants import variants, varied
 
 from . import ROOT
 from .build_notebooks import Text, chosen, execute, read
@@ -63,7 +64,12 @@ def _nbgrader(grade_id, solution=False, locked=False, points=None):
 def record(name, folder=recorded.FOLDER):
     """Record what the learner's check needs of an exercise's tasks."""
     folder.mkdir(exist_ok=True)
-    recorded.write(folder / f"{name}.gz", load_each(SOLUTIONS)[name][0].values())
+    tasks = load_each(SOLUTIONS)[name][0].values()
+    recorded.write(folder / f"{name}.gz", tasks)
+    for task in filter(lambda task: task.varies, tasks):
+        (folder / "variants").mkdir(exist_ok=True)
+        own = [varied(task, constants) for constants in variants(task)]
+        recorded.write(folder / "variants" / f"{task.name}.xz", own)
 
 
 def build_solution(name, source):

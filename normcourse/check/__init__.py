@@ -27,7 +27,7 @@ from .. import progress
 from ..i18n import on_language_change, text
 from .case import Case, Function, Mistake, Task
 from .comparison import differences, error_type, same_answer, same_part
-from .recorded import tasks
+from .recorded import tasks, variant
 from .rules import ForbiddenCall
 from .runner import answer
 
@@ -42,6 +42,7 @@ __all__ = [
     "no_triton",
     "once_written",
     "tasks",
+    "variant",
 ]
 
 _shown = {}  # task: the report on the screen

@@ -93,6 +93,8 @@ class Task:
         no points.
     points: what the task is worth.
     seconds: for all cases together, in the judge.
+    varies: {a parameter of `right`: the defaults it has in the variants of the task}; without variants it has its own.
+    constants: {parameter: default}, where this is a variant.
     """
 
     name: str
@@ -106,6 +108,8 @@ class Task:
     cases: object = None
     points: int = 0
     seconds: float = 5.0
+    varies: dict = field(default_factory=dict)
+    constants: dict = field(default_factory=dict)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 people make give instead. All of it is numbers and words; code that solves a task is not handed out.
 
 A file holds the tasks of one exercise: gzip over frames, each a header in JSON and the bytes of its arrays (`wire`).
+Those in variants/ hold all variants of one task, which have nearly everything in common: xz sees that.
 """
 
 import functools
@@ -9,11 +10,12 @@ import gzip
 import io
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
+from ..i18n import text
 from .runner import answer, right_answer
 from .wire import read_answer, read_case, write_answer, write_case
 
@@ -26,7 +28,7 @@ class Visible:
 
     cases: list of `Case`. right: an `Answer` to each, in fp64.
     mistakes: list of (中文, English, answers): what to say, and an `Answer` to each case.
-    without, only, closed: the rules, as in `Task`.
+    without, only, closed, constants: as in `Task`.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Visible:
     without: tuple = ()
     only: tuple = ()
     closed: tuple = ()
+    constants: dict = field(default_factory=dict)
 
 
 def visible(task):
@@ -43,7 +46,7 @@ def visible(task):
     cases = list(task.visible(torch.Generator().manual_seed(0)))
     mistakes = [(m.zh, m.en, [answer(m.wrong, case) for case in cases]) for m in task.mistakes]
     right = [right_answer(task, case) for case in cases]
-    return Visible(task.name, cases, right, mistakes, task.without, task.only, task.closed)
+    return Visible(task.name, cases, right, mistakes, task.without, task.only, task.closed, task.constants)
 
 
 @functools.cache
@@ -52,11 +55,41 @@ def tasks():
     return {known.name: known for path in sorted(FOLDER.glob("*.gz")) for known in read(path)}
 
 
+@functools.cache
+def variants(name):
+    """The list of `Visible` of all variants of a task; empty for one that has none."""
+    path = FOLDER / "variants" / f"{name}.xz"
+    return read(path) if path.exists() else []
+
+
+def variant(name, **constants):
+    """Have `check` expect a variant of a task, as notebooks do that are made for one learner.
+
+    Args:
+        name: of the task.
+        constants: what the variant has in place of the usual defaults, as in `variant("layer_norm", eps=0.01)`.
+
+    Raises: ValueError for a variant that there is not.
+    """
+    for known in variants(name) if name in tasks() else ():
+        if known.constants == constants:
+            tasks()[name] = known
+            return
+    asked = ", ".join([repr(name), *(f"{key}={value!r}" for key, value in constants.items())])
+    raise ValueError(
+        text(
+            f"没有变体 variant({asked})；照发给你的 notebook 里的原样写",
+            f"there is no variant({asked}); write it as in the notebook that you were given",
+        )
+    )
+
+
 def write(path, tasks):
-    """Record the learner's side of tasks in a file."""
+    """Record the learner's side of tasks in a file, .gz or .xz."""
     content = io.BytesIO()
     for known in map(visible, tasks):
         rules = {"without": known.without, "only": known.only, "closed": known.closed}
+        rules |= {"constants": known.constants} if known.constants else {}
         words = [[zh, en] for zh, en, _ in known.mistakes]
         _put(content, {"name": known.name, "cases": len(known.cases), "mistakes": words, **rules})
         for case in known.cases:
@@ -64,19 +97,27 @@ def write(path, tasks):
         for given in (known.right, *(answers for _, _, answers in known.mistakes)):
             for one in given:
                 _put(content, *write_answer(one))
-    path.write_bytes(gzip.compress(content.getvalue(), mtime=0))
+    packed = _lzma().compress if path.suffix == ".xz" else functools.partial(gzip.compress, mtime=0)
+    path.write_bytes(packed(content.getvalue()))
+
+
+def _lzma():
+    import lzma  # some builds of Python lack it, and only variants need it
+
+    return lzma
 
 
 def read(path):
     """The list of `Visible` that `write` recorded."""
-    content, found = io.BytesIO(gzip.decompress(path.read_bytes())), []
+    unpacked = (_lzma() if path.suffix == ".xz" else gzip).decompress
+    content, found = io.BytesIO(unpacked(path.read_bytes())), []
     while frame := _take(content):
         header, _ = frame
         cases = [read_case(*_take(content)) for _ in range(header["cases"])]
         answers = [[read_answer(*_take(content)) for _ in cases] for _ in range(1 + len(header["mistakes"]))]
         mistakes = [(zh, en, given) for (zh, en), given in zip(header["mistakes"], answers[1:])]
         rules = (tuple(header[name]) for name in ("without", "only", "closed"))
-        found.append(Visible(header["name"], cases, answers[0], mistakes, *rules))
+        found.append(Visible(header["name"], cases, answers[0], mistakes, *rules, header.get("constants", {})))
     return found
 
 

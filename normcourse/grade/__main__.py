@@ -21,7 +21,8 @@ def main(arguments=None):
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from .sandbox import NoSandbox, Sandbox  # the sandbox starts while torch is still being imported here
 
-    private = [options.submissions, options.tests, options.out, *options.fill, *filter(None, [options.to_nbgrader])]
+    private = [options.submissions, options.tests, options.out, *options.fill]
+    private += filter(None, [options.to_nbgrader, options.variants])
     if wrong := wrong_with(options):
         print(*wrong, sep="\n", file=sys.stderr)
         return 2
@@ -68,6 +69,13 @@ def wrong_with(options):
         )
     if not tests_in(tests):
         return tuple(words.format(f"--tests {tests}") for words in NO_TESTS)
+    if options.variants:
+        from .variants import read_learners
+
+        try:
+            read_learners(options.variants)
+        except ValueError as error:
+            return str(error).splitlines()
     return options.to_nbgrader and wrong_with_gradebook(Path(options.to_nbgrader), out)
 
 
@@ -96,10 +104,12 @@ def grade(options, out, sandbox):
     from . import gradebook, lms, report
     from .collect import collect
     from .run import Run, accept
+    from .variants import read_learners
 
     torch.set_num_threads(1)
     sheets, columns = [lms.read_sheet(path) for path in options.fill], dict(options.column)
-    run = Run(out, options.tests, options.seed, options.unsafe_no_sandbox)
+    learners = read_learners(options.variants) if options.variants else None
+    run = Run(out, options.tests, options.seed, options.unsafe_no_sandbox, learners)
     submissions = collect(options.submissions, run.exam.exercises, out)
     with Progress(len(submissions)) as progress:
         results = run.grade(submissions, sandbox, options.jobs, progress)
@@ -140,6 +150,8 @@ def parser():
     add("--fill", metavar="FILE", action="append", default=[], help=words)
     words = "练习在系统里的名称 · what the assignment is called there"
     add("--column", metavar="EXERCISE=TITLE", action="append", type=titled, default=[], help=words)
+    words = "各人常数不同时的学生名单 · list of the learners, where each has constants of their own"
+    add("--variants", metavar="FILE", help=words)
     add("--to-nbgrader", metavar="GRADEBOOK.DB", help="把分数写进 nbgrader · write the scores into its gradebook, too")
     add(
         "--unsafe-no-sandbox", action="store_true", help="不用沙箱，只评自己写的 · without a sandbox: for your own only"

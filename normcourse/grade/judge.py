@@ -5,6 +5,7 @@ that come back with the right ones, which exist only here.
     grade    one submission -> a result, a dict of plain data that `report` turns into tables and pages
 """
 
+import copy
 import hashlib
 import re
 from dataclasses import dataclass
@@ -14,14 +15,25 @@ import torch
 
 from .. import check
 from ..check.comparison import compare
+from ..check.recorded import variants
 from ..check.runner import right_answer
 from . import notebook, wire
 from .child import Attempt, Budget
 from .hidden import earned, load_each
 from .notebook import Refused
+from .variants import constants_of, key, named, usual, varied
 
 # The kinds of errors in hidden cases that a report names: with more of them it could be told what is hidden.
 KNOWN_ERRORS = {"ForbiddenCall", "NameError", "NotImplementedError", "OtherThreads"}
+NOT_LISTED = (
+    "{0} 不在 --variants 的名单里，不知道这份题的常数是多少。把它写到名单里此人那一行，再运行一次。",
+    "{0} is not on the list of --variants, so the constants of this notebook are not known. Write it into "
+    "that learner's line of the list and run the same command again.",
+)
+NO_LIST = (
+    "这份 notebook 的常数是某个学生自己的；用 --variants 给出名单，再运行一次。",
+    "This notebook has constants of one learner's own; run again with the list of learners after --variants.",
+)
 
 
 @dataclass(frozen=True)
@@ -41,11 +53,14 @@ class Exam:
     Args:
         folder: of the hidden tests.
         seed: all cases are drawn from it.
+        learners: for variants, as `variants.read_learners` gives them.
 
     Raises: as `load_each`; ValueError where a task's own answer fails on one of its cases.
     """
 
-    def __init__(self, folder, seed):
+    constants = {}  # of the tasks, where this is the exam of one learner
+
+    def __init__(self, folder, seed, learners=None):
         self.exercises, self.seed, self.folder = load_each(folder), seed, Path(folder)
         self.visible = check.tasks()
         self.trials = {
@@ -53,14 +68,51 @@ class Exam:
             for tasks, _ in self.exercises.values()
             for name, task in tasks.items()
         }
-        self._shown = {}
+        self.learners, self._shown, self._variants = learners, {}, {}
+        for task in [task for tasks, _ in self.exercises.values() for task in tasks.values() if learners]:
+            usual(task)  # says what is wrong with it before anything is graded
+
+    def of(self, submission, exercise, cells):
+        """This exam with the constants of who handed in; without a list of learners, itself. Raises: Refused where it
+        cannot be known what they are."""
+        tasks, essays = self.exercises[exercise]
+        varying = [task for task in tasks.values() if task.varies]
+        if self.learners is None and any(f'\nvariant("{t.name}"' in c.source for t in varying for c in cells):
+            raise Refused(*NO_LIST)
+        if self.learners is None or not varying:
+            return self
+        learner = self.learner(submission)
+        if not learner:
+            raise Refused(*(words.format(named(submission)) for words in NOT_LISTED))
+        made = copy.copy(self)
+        made.constants = {task.name: constants_of(task, learner) for task in varying}
+        parts = {task.name: self._variant(task, made.constants[task.name]) for task in varying}
+        made.exercises = self.exercises | {exercise: (tasks | {name: part[0] for name, part in parts.items()}, essays)}
+        made.trials = self.trials | {name: part[1] for name, part in parts.items()}
+        made.visible = {name: known for name, known in self.visible.items() if name not in parts}
+        made.visible |= {name: part[2] for name, part in parts.items() if part[2]}
+        return made
+
+    def learner(self, submission):
+        """The id of who handed in, as the list of learners has it; "" without a list or for somebody else."""
+        return (self.learners or {}).get(key(named(submission)), "")
+
+    def _variant(self, task, constants):
+        known = task.name, *constants.values()
+        if known not in self._variants:  # drawn from another seed: other shapes, too
+            own = varied(task, constants)
+            trials = self._trials(own, self._generator("/".join(map(str, known))))
+            shown = next((one for one in variants(task.name) if one.constants == constants), None)
+            self._variants[known] = own, trials, shown
+        return self._variants[known]
 
     def shown(self, name):
         """The trials of the visible cases of a task; none without a visible check of this name."""
-        if name not in self._shown and name in self.visible:
+        known = name, *self.constants.get(name, {}).values()
+        if known not in self._shown and name in self.visible:
             task = self.visible[name]
-            self._shown[name] = [_trial(name, *pair) for pair in zip(task.cases, task.right)]
-        return self._shown.get(name, [])
+            self._shown[known] = [_trial(name, *pair) for pair in zip(task.cases, task.right)]
+        return self._shown.get(known, [])
 
     def _generator(self, name):
         digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
@@ -99,6 +151,7 @@ def grade(submission, content, exam, sandbox):
     """The result of a submission, and whether a clock or the end of its process cost it points. Raises: Refused."""
     cells = notebook.read(content)
     exercise = _exercise(cells, submission.path, exam)
+    exam = exam.of(submission, exercise, cells)
     tasks, essays = exam.exercises[exercise]
     results, budget = {}, Budget(2 * sum(task.seconds for task in tasks.values()))
     begin = lambda **options: Attempt(cells, tasks, sandbox, budget, **options)  # noqa: E731
@@ -143,6 +196,7 @@ def grade(submission, content, exam, sandbox):
         "notes": notes,
         "code": {name: code for name in tasks if (code := _code(cells, name))},
         "language": language(cells),
+        **({"constants": exam.constants} if exam.constants else {}),
     }
     return result, disturbed and result["points"] < result["of"]
 

@@ -34,6 +34,10 @@ def page(title, body, language):
     )
 
 
+def note(text):
+    return f'<p class="note">{html.escape(text)}</p>' if text else ""
+
+
 def both(words, tag="span"):
     """Text in both languages, of which the page shows one. It may quote a learner's code, so it is escaped."""
     zh, en = (html.escape(visible(text)).replace("\n", "<br>") for text in words)

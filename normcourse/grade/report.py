@@ -11,13 +11,14 @@ from pathlib import Path
 
 from . import lms
 from .alike import TITLE, alike_page, all_alike
-from .page import both, code, learner, name, page
+from .page import both, code, learner, name, note, page
 from .run import write
 from .scores import best, is_counted, shown, worth
 from .tables import tables
 from .text import isolated
 from .titles import titles_of
 from .totals import totals
+from .variants import written
 
 # Why a hidden case failed, as it stands in a result -> in words.
 WORDS = {
@@ -130,7 +131,7 @@ def learner_page(result, titles=None):
         cases = f'<p class="note">{both(_cases(task))}</p>' if task["cases"] and not right else ""
         body.append(
             f'<tr><td class="{"right" if right else "wrong"}">{"✓" if right else "✗"}</td>'
-            f"<td>{_titled(titles, task_name)}</td>"
+            f"<td>{_titled(titles, task_name)}{note(written(result.get('constants', {}).get(task_name, {})))}</td>"
             f'<td class="number">{shown(task["points"])} / {shown(task["of"])}</td>'
             f"<td>{_beside(f'<ul>{said}</ul>{cases}' if said else cases, result, task_name)}</td></tr>"
         )

@@ -20,11 +20,13 @@ class Run:
         tests: folder of the hidden tests.
         seed: to repeat a run; by default the one of the run that is continued, else a random one.
         unsafe: whether it runs without a sandbox; one run is not continued as the other.
+        learners: for variants, as `variants.read_learners` gives them. Where the list says something else of who handed
+            in a file, that file is graded again.
 
     Raises: ValueError where `out` holds a run with another seed or other tests.
     """
 
-    def __init__(self, out, tests, seed=None, unsafe=False):
+    def __init__(self, out, tests, seed=None, unsafe=False, learners=None):
         self.results = Path(out) / "results"
         self.results.mkdir(parents=True, exist_ok=True)
         state = Path(out) / "run.json"
@@ -35,7 +37,7 @@ class Run:
             if wanted[key] not in (value, None):
                 raise ValueError(f"{out} holds a run with {words[key]}; give another folder with --out")
         self.seed = begun["seed"]
-        self.exam = Exam(tests, self.seed)
+        self.exam = Exam(tests, self.seed, learners)
 
     def grade(self, submissions, sandbox, jobs=1, progress=lambda done: None):
         """The results of all submissions, in their order; those that are there already are not graded again.
@@ -67,7 +69,8 @@ class Run:
 
     def _one(self, submission, sandbox, alone):
         """The result of one submission, from its file if there is one; None if it is to be graded again alone."""
-        digest, content, reason = submission.digest()
+        listed = f"{self.exam.learner(submission)}\0" if self.exam.learners else ""
+        digest, content, reason = submission.digest(listed.encode())
         file = self.results / f"{digest}.json"
         whose = {"learner": submission.learner, "id": submission.id, "system": submission.system}
         if file.exists():  # whose it is may be clearer now: it depends on what lies beside it

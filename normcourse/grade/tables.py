@@ -9,6 +9,7 @@ from . import lms
 from .run import write
 from .scores import best, is_counted, shown
 from .text import harmless
+from .variants import written
 
 WHOSE = "submission", "learner", "id"
 ONLY_REPORTS = "code", "when"  # of a result; not in grades.json
@@ -22,6 +23,8 @@ def tables(results, exam, out, imported=None):
     used = {result.get("exercise") for result in results}
     columns = [name for exercise, name in names if exercise in used]
     rows = [[*(*WHOSE, "exercise", "status", "points", "of", "counts"), *columns, "reason", "report", "open"]]
+    varied = any("constants" in result for result in results)
+    rows[0] += ["constants"] if varied else []
     for result in results:
         points = {name: task["points"] for name, task in result["tasks"].items()}
         rows.append(
@@ -31,6 +34,7 @@ def tables(results, exam, out, imported=None):
                 *(shown(points[name]) if name in points else "" for name in columns),
                 *(" · ".join(result.get("reason", [])), f"reports/{result['report']}"),
                 shown(sum(task.get("open", 0) for task in result["tasks"].values())),
+                *([_constants(result)] if varied else []),
             ]
         )
     files = {"grades.csv": csv_file(rows)}
@@ -41,6 +45,10 @@ def tables(results, exam, out, imported=None):
     for name, content in files.items():
         write(Path(out, name), content)
     return list(files)
+
+
+def _constants(result):
+    return "; ".join(f"{name}: {written(one)}" for name, one in result.get("constants", {}).items())
 
 
 def csv_file(rows, delimiter=",", encoding="utf-8-sig", quoted=False):

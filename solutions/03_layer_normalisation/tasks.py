@@ -204,6 +204,7 @@ TASKS = [
         points=4,
         without=BUILT_IN,
         closed=READY_MADE,
+        varies={"eps": (0.01, 0.02, 0.03, 0.04, 0.05, 0.06)},
     ),
     Task(
         "layer_norm_backward",

@@ -160,6 +160,7 @@ TASKS = [
         points=4,
         without=BUILT_IN,
         closed=READY_MADE,
+        varies={"momentum": (0.05, 0.15, 0.2, 0.25, 0.3, 0.4)},
     ),
     Task(
         "batch_norm_sequence",

@@ -225,5 +225,6 @@ TASKS = [
         points=5,
         without=(*BUILT_IN, *DIFFERENTIATION),
         closed=READY_MADE,
+        varies={"eps": (0.002, 0.005, 0.01, 0.02, 0.03, 0.05)},
     ),
 ]
