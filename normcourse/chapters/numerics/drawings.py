@@ -212,7 +212,7 @@ def decay(frame, ax):
         if chosen:
             theory(ax, "decay", rows["step"].to_numpy(), rows["theory"].to_numpy(), "(1 − ηλ)ᵗ", at=last * 0.55)
             now = rows.iloc[(rows["step"] - here).abs().argmin()]["size"]
-    level(ax, "limit", limit, text("再小，平方在 fp16 里就是 0", "below, its square is 0 in fp16", " "), below=True)
+    level(ax, "limit", limit, text("再小，平方在 fp16 里就是 0", "below, its square is 0 in fp16"), below=True)
     ax.axvline(here, color=GREY, linewidth=1.2)
     square = number(float(np.float16(now**2)))
     finding(
