@@ -279,6 +279,17 @@ def test_the_link_check_sees_what_is_wrong(tmp_path):
     text = tmp_path / "page.md"
     text.write_text("[a](gone.md) [b](https://example.org) [c](page.md) `[d](no.md)`")
     assert len(links.of_texts([text])) == 2
+    text = tmp_path / "other.md"
+    text.write_text("# A head, line\n\n[a](#a-head-line) [b](#a-head) [c](page.md#x) https://example.org/a.")
+    assert len(links.of_texts([text])) == 3
+    html = nbformat.v4.new_output("display_data", {"text/html": '<a href="gone.ipynb">x</a><a href="page.md">y</a>'})
+    cells = [
+        nbformat.v4.new_code_cell("1", outputs=[html]),
+        nbformat.v4.new_markdown_cell("<a href='x'> <https://a.b>"),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "book.ipynb")
+    said = links.of_texts([tmp_path / "book.ipynb"])
+    assert len(said) == 3, said
     (tmp_path / "a.html").write_text(
         '<a href="b.html#here">x</a><a href="#gone">y</a><script src="https://cdn.x/y.js">'
     )
