@@ -110,6 +110,73 @@ def test_an_explorer_gets_the_statements_that_it_reads_and_no_others():
     }
 
 
+TRAINED = """\
+import pandas as pd
+from course import data
+for place in range(2):
+    model = train(place)
+    rows = [model.loss()]
+pd.DataFrame(rows).set_index("place")
+grid = data.recorded("long")
+for place, runs in grid.groupby("place"):
+    print(place, runs)
+rows = grid[grid.place == 1]
+model = rows
+def shown(depth=1):
+    model = grid.query("depth == 1")
+    return rows, model
+torch.set_num_threads(1)
+explore(shown, draw, depth=(1, 3))
+"""
+
+
+def test_what_is_bound_anew_or_only_read_needs_nothing_from_before():
+    body = ast.parse(TRAINED).body
+    names = [ast.unparse(node).split("\n")[0] for node in explorers.needed(body[:-1], explorers.explorer_of(body))]
+    assert names == [
+        "from course import data",
+        "grid = data.recorded('long')",
+        "rows = grid[grid.place == 1]",
+        "def shown(depth=1):",
+    ]
+
+
+def test_what_changes_an_object_is_needed_and_so_is_what_a_function_reads_when_it_is_called():
+    lesson = """\
+import torch
+torch.manual_seed(3)
+def shown(depth=1):
+    return torch.rand(depth), model, helper()
+model = 1
+model = Model(model)
+model.train()
+def helper():
+    return late
+late = model[0]
+late.size = 2
+explore(shown, draw, depth=(1, 3))
+"""
+    body = ast.parse(lesson).body
+    assert explorers.needed(body[:-1], explorers.explorer_of(body)) == body[:-1]
+
+
+def test_a_function_of_a_lesson_can_be_read_as_in_a_notebook():
+    space = {}
+    explorers._run(ast.parse("def twice(x):\n    return 2 * x").body[0], space, "exec")
+    assert inspect.getsource(space["twice"]) == "def twice(x):\n    return 2 * x"
+
+
+def test_a_picture_without_controls_speaks_of_no_sliders():
+    assert "slider" in player.still("AAAA", "a line", "en", "a.ipynb")
+    assert "slider" not in player.still("AAAA", "a line", "en", None)
+
+
+def test_a_text_with_a_section_for_each_language_begins_with_its_own_headings():
+    for code in ("zh", "en"):
+        levels = [len(m[1]) for m in re.finditer(r"^(#+) ", sources._doc("grading", code), re.M)]
+        assert levels[0] == 1 and all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
 def test_preparation_ends_after_its_seconds():
     with pytest.raises(explorers.TookTooLong), explorers.at_most(0.05):
         while True:
