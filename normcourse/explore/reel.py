@@ -11,6 +11,7 @@ import base64
 import itertools
 
 import ipywidgets
+import traitlets
 
 from ..i18n import text
 
@@ -25,7 +26,7 @@ STYLE = """<style>@keyframes nc-wait { 0%, 99% { opacity: 0 } 100% { opacity: 1 
 .jupyter-widgets.nc-reel > .widget-tab-bar { display: none }
 .jupyter-widgets.nc-reel > .widget-tab-contents { padding: 0; border: 0; overflow: hidden; background: none }
 .nc-reel img { display: block }
-.nc-reel img[src^="data:image/gif"] { height: 0 }
+.nc-reel img[src^="data:image/gif"] { height: 0; visibility: hidden }
 .nc-reel img[src^="data:image/svg"] {
   animation: nc-wait .6s; height: 26px; object-fit: none !important; object-position: 0 0 }
 @media (max-width: 600px) {
@@ -34,6 +35,22 @@ STYLE = """<style>@keyframes nc-wait { 0%, 99% { opacity: 0 } 100% { opacity: 1 
   .nc-controls .widget-inline-hbox > .widget-label {
     width: 6em !important; height: auto; white-space: normal; line-height: 1.2 }
 }</style>"""
+
+
+class Picture(bytes):
+    """PNG bytes, and in `alt` what they show in words."""
+
+    alt = ""
+
+
+class Image(ipywidgets.Image):
+    """An image that says what it shows: as its title, since ipywidgets' has no alternative text."""
+
+    description = traitlets.Unicode("").tag(sync=True)  # without one, ipywidgets sets no title
+
+    def show(self, value, alt):
+        with self.hold_sync():
+            self.value, self.tooltip = value, alt
 
 
 class Reel:
@@ -46,11 +63,11 @@ class Reel:
 
     def __init__(self, live, controls):
         self.live, self.control, self.star = live, controls[0], None
-        self.sent, self.bytes = {}, 0  # position along the control: address of its picture
+        self.sent, self.bytes = {}, 0  # position along the control: (address of its picture, what it shows)
         self.there = None  # the position whose picture the live image has
         self.waiting = _sign()
         numbers = range(max(len(control.stops) for control in controls))
-        self.pictures = [ipywidgets.Image(value=NOTHING, format="url", layout=live.layout) for _ in numbers]
+        self.pictures = [Image(value=NOTHING, format="url", layout=live.layout) for _ in numbers]
         place = {"grid_area": "1 / 1", "overflow": "hidden", "margin": "0"}
         self.tab = ipywidgets.Tab(self.pictures, selected_index=getattr(*self.control.source), layout=place)
         self.tab.add_class("nc-reel")
@@ -70,8 +87,8 @@ class Reel:
         if control is not self.control:
             self.control, self.link.source = control, control.source
         for picture, index in itertools.zip_longest(self.pictures, control.stops):
-            here = NOTHING if index in (None, self.there) else self.waiting
-            picture.value = self.sent.get(index, here)
+            here = (NOTHING, "") if index in (None, self.there) else self.waiting
+            picture.show(*self.sent.get(index, here))
 
     def takes(self, star, index):
         return star == self.star and index not in self.sent and self.bytes < BYTES_SENT
@@ -79,11 +96,12 @@ class Reel:
     def send(self, index, picture):
         """Send the picture of a position: as a data URL, which browsers have at once, and not the address of bytes,
         which they have only after asking another process."""
-        self.sent[index] = b"data:image/png;base64," + base64.b64encode(picture)
-        self.bytes += len(self.sent[index])
-        self.pictures[self.control.stops.index(index)].value = self.sent[index]
+        url = b"data:image/png;base64," + base64.b64encode(picture)
+        self.sent[index] = url, picture.alt
+        self.bytes += len(url)
+        self.pictures[self.control.stops.index(index)].show(*self.sent[index])
 
 
 def _sign():
-    sign = SIGN.format(text("计算中 …", "computing …", between=" "))
-    return b"data:image/svg+xml;base64," + base64.b64encode(sign.encode())
+    words = text("计算中 …", "computing …", between=" ")
+    return b"data:image/svg+xml;base64," + base64.b64encode(SIGN.format(words).encode()), words
