@@ -21,8 +21,21 @@ NOTHING = b"data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTA
 SIGN = """<svg xmlns="http://www.w3.org/2000/svg" width="220" height="26"><rect width="220" height="26" fill="#eee"/>
 <text x="10" y="18" font-size="14" font-family="sans-serif" fill="#333">{}</text></svg>"""
 
+# ipywidgets leaves the handles of its sliders and the buttons of its Play without a name: they get it in the browser,
+# again whenever a word changes. Where such a script may not run, nothing else is missing.
+NAMES = """const box = this.closest('.nc-explorer'), buttons = ['播放 play', '停止 stop', '重复 repeat'];
+const name = () => { for (const handle of box.querySelectorAll('.noUi-handle')) {
+    const label = handle.closest('.widget-inline-hbox')?.querySelector('.widget-label');
+    if (label && handle.ariaLabel !== label.textContent) handle.ariaLabel = label.textContent }
+  for (const play of box.querySelectorAll('.widget-play'))
+    play.querySelectorAll('button').forEach((button, i) => { button.ariaLabel = buttons[i] }) };
+if (box) { name();
+  new MutationObserver(name).observe(box, { subtree: true, childList: true, characterData: true }) }"""
+
 # the images of the reel without the bar of tabs over them; and controls that a phone has room for
-STYLE = """<style>@keyframes nc-wait { 0%, 99% { opacity: 0 } 100% { opacity: 1 } }
+STYLE = (
+    f"""<style onload="{NAMES}">"""
+    + """@keyframes nc-wait { 0%, 99% { opacity: 0 } 100% { opacity: 1 } }
 .jupyter-widgets.nc-reel > .widget-tab-bar { display: none }
 .jupyter-widgets.nc-reel > .widget-tab-contents { padding: 0; border: 0; overflow: hidden; background: none }
 .nc-reel img { display: block }
@@ -35,6 +48,7 @@ STYLE = """<style>@keyframes nc-wait { 0%, 99% { opacity: 0 } 100% { opacity: 1 
   .nc-controls .widget-inline-hbox > .widget-label {
     width: 6em !important; height: auto; white-space: normal; line-height: 1.2 }
 }</style>"""
+)
 
 
 class Picture(bytes):
