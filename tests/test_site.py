@@ -18,7 +18,7 @@ import pytest
 from normcourse import canvas, i18n
 from tools import ROOT
 from tools.build_notebooks import lessons
-from tools.site import explorers, frames, grid, languages, links, player, sources
+from tools.site import claims, explorers, frames, grid, languages, links, player, sources
 
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 
@@ -272,6 +272,36 @@ def test_words_on_dark_are_legible_and_shapes_keep_the_colours_of_the_data():
     assert frames._colours(shape, False) == shape
 
 
+@pytest.mark.slow
+def test_the_check_moves_a_player_everywhere_and_sees_what_is_wrong_with_it(drawn, tmp_path):
+    from tools.browser import chromium
+    from tools.site import check
+
+    page, files = drawn
+    own = ROOT / "tools" / "site"
+    script = f"<script>{(own / 'player.js').read_text(encoding='utf-8')}</script>"
+
+    def seen(text):
+        (tmp_path / "frames.js").write_text(text, encoding="utf-8")
+        html = player.markup(page, "en", "frames.js", "live.ipynb")
+        (tmp_path / "page.html").write_text(f'<meta charset="utf-8">{html}{script}', encoding="utf-8")
+        with chromium(800, 700) as browser:
+            browser.goto((tmp_path / "page.html").as_uri())
+            return browser.locator(".nc-player").evaluate(check.STEP)
+
+    done = seen(files["en"])
+    assert done["keys"] == page["pictures"] == len(done["steps"]) + 1 and done["wrong"] == []
+
+    name, data = unpacked(files["en"])
+    pictures = {
+        tuple(map(int, key.split(","))): [data["lines"][i] for i in numbers] for key, numbers in data["frames"].items()
+    }
+    alts = {position: data["alts"][",".join(map(str, position))] for position in pictures}
+    without = {position: lines for position, lines in pictures.items() if position != (3, 0)}
+    said = seen(frames.packed(name, without, alts | {(0, 1): ""}))["wrong"]
+    assert "no words for 0,1" in said and "depth: 4 was not drawn" in said and len(said) == 2, said
+
+
 # --- languages ----------------------------------------------------------------------------------------------------
 
 TEXT = '# 01 标题 · Title\n\n<div lang="zh">\n\n中文\n\n</div>\n<div lang="en">\n\nEnglish\n\n</div>\n'
@@ -333,6 +363,16 @@ def test_every_docstring_of_the_reference_becomes_sound_markup():
             settings = {"warning_stream": said, "report_level": 1}
             core.publish_string("\n".join(lines), writer="null", settings_overrides=settings)
             assert not said.getvalue(), thing
+
+
+def test_a_claims_picture_is_loaded_when_it_is_opened():
+    from normcourse.chapters import chapters
+
+    chapter = next(iter(chapters()))
+    entry = {"name": "claims-G2", "start": [], "play": None, "pictures": 1, "controls": [], "alt": {"en": "words"}}
+    html = claims._picture("G2", "en", {"G2": entry | {"first": {"en": ""}}}, chapter)
+    assert html.startswith("<details") and "nc-player" in html and "words" in html and "<svg" not in html
+    assert claims._picture("G3", "en", {"G2": entry}, chapter) == ""
 
 
 # --- links --------------------------------------------------------------------------------------------------------
