@@ -69,6 +69,14 @@ STEP = """async root => { const player = root.player, { start, controls } = play
     player.go([...start]);
   }
   return { keys: keys.length, steps, wrong } }"""
+# Through all positions once more: how much of the processor's time that takes does not depend on what else runs.
+THROUGH = """root => { const player = root.player, keys = Object.keys(player.frames.frames);
+  for (const key of keys) {
+    player.go(key.split(',').filter(Boolean).map(Number));
+    player.stage.getBoundingClientRect();
+  }
+  player.go([...player.given.start]);
+  return keys.length }"""
 PRESS = """async input => { const took = [];
   for (let i = 0; i < 12; i++) {
     const now = Number(input.value), next = now < Number(input.max) ? now + 1 : 0, start = performance.now();
@@ -124,6 +132,17 @@ class Visit:
         self.wrong, self.bytes = [], 0
         self.page.goto(f"{self.address}/{path}", timeout=120_000)
         self.page.wait_for_timeout(300)
+
+
+def processor(page):
+    """A function that gives the milliseconds of processor time that the page's main thread has had."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    return lambda: next(
+        1000 * each["value"]
+        for each in session.send("Performance.getMetrics")["metrics"]
+        if each["name"] == "TaskDuration"
+    )
 
 
 def languages(page, path):
@@ -235,11 +254,12 @@ def main():
     options = parser.parse_args()
     wrong = links.of_site(SITE) + links.of_texts() + sizes()
     source, steps, presses, weights, count = None if options.no_axe else axe.source(), [], [], [], 0
+    costs = []  # milliseconds of processor time a step, the mean of each explorer
     if source is None:
         print("no axe-core: accessibility was not tried")
         wrong += [] if options.no_axe else ["no axe-core: it needs npm, or --no-axe"]
     with served(SITE) as address, chromium(1280, 900) as page:
-        visit = Visit(page, address)
+        visit, spent = Visit(page, address), processor(page)
         wrong += first_page(page, visit)
         for path in pages(options.names, options.share):
             visit.go(path)
@@ -253,6 +273,10 @@ def main():
                 player.scroll_into_view_if_needed()
                 done = player.evaluate(STEP)
                 steps += done["steps"]
+                before = spent()
+                positions = player.evaluate(THROUGH)
+                if positions > 2:
+                    costs.append((spent() - before) / positions)
                 count += done["keys"]
                 said += [f"{player.get_attribute('data-frames')}: {words}" for words in done["wrong"]]
                 for slider in player.locator("input[type=range]").all()[:1]:
@@ -283,6 +307,11 @@ def main():
             print(
                 f"{name}: {len(took)} steps, median {statistics.median(took):.1f} ms, p95 {took[int(0.95 * len(took))]:.1f}"
             )
+        if costs:
+            costs = sorted(costs)
+            middle, high = statistics.median(costs), costs[int(0.95 * len(costs))]
+            print(f"processor time a step, {len(costs)} explorers: median {middle:.1f} ms, p95 {high:.1f}")
+            wrong += ["a step takes too much of the processor"] if middle > MEDIAN or high > SLOWEST else []
         if options.speed and (statistics.median(steps) > MEDIAN or sorted(steps)[int(0.95 * len(steps))] > SLOWEST):
             wrong.append("steps are too slow")
         print(f"{count} positions seen")

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 from .. import ROOT
@@ -36,13 +37,12 @@ def accessible(source, names=NOTEBOOKS, seconds=900):
                 errors, explorers = notebook.errors(), notebook.explorers().count()
                 wrong += [f"{name} in JupyterLab: {words[:200]}" for words in errors]
                 wrong += [] if explorers else [f"{name} in JupyterLab: no explorer"]
-                ours = theirs = 0
+                ours, theirs = 0, Counter()
                 for rule, nodes, targets in axe.serious(page, source):
                     for mine, node in zip(page.evaluate(WHOSE % OURS, targets), nodes):
-                        ours, theirs = ours + mine, theirs + (not mine)
-                        said = f"{name} in JupyterLab: axe {rule}: {node[:200]}"
-                        wrong += [said] if mine else []
-                        print(said) if not mine else None
+                        ours += mine
+                        theirs[rule] += not mine
+                        wrong += [f"{name} in JupyterLab: axe {rule}: {node[:200]}"] if mine else []
                 print(
                     f"{name} in JupyterLab: {explorers} explorers; serious: {ours} ours, {theirs} of JupyterLab itself"
                 )
