@@ -685,9 +685,21 @@ def test_the_bytes_in_the_browser_are_bounded_and_the_nearest_go_first(monkeypat
     explorer = explore(experiment, draw, depth=(1, 20), gain=(0.5, 1.5, 0.5))
     wait_for(lambda: not any(studio.plans[explorer]) and not explorer._under_way)
     sent = explorer._reel.sent
-    assert 4 * one < sum(map(len, sent.values())) < 6 * one
+    assert 4 * one < sum(len(address) for address, _ in sent.values()) < 6 * one
     nearest = [4 + step for step in (0, *module.AHEAD)]  # depth 5 is position 4
     assert set(sent) == set(nearest[: len(sent)]) and len(explorer._cache) >= 20
+
+
+def test_every_picture_says_what_it_shows(unhurried):
+    explorer = explore(experiment, draw, depth=(1, 6))
+    wait_for(lambda: arrived(explorer) == 6)
+    shown = [image.tooltip for image in explorer._reel.pictures if bytes(image.value).startswith(b"data:image/png")]
+    assert explorer.image.tooltip == explorer.alt in shown and len({*shown}) == len(shown) > 1
+    waiting = {image.tooltip for image in explorer._reel.pictures if bytes(image.value).startswith(b"data:image/svg")}
+    assert waiting <= {module.reel._sign()[1]}
+    explorer.controls["depth"].widget.value = 6
+    wait_for(lambda: explorer.image.value == explorer.render(depth=6))
+    assert explorer.image.tooltip == explorer._cache[explorer._key((5,))].alt != explorer.alt
 
 
 def test_a_closed_explorer_lets_go_of_the_pictures_in_the_browser(unhurried):

@@ -18,7 +18,7 @@ import pytest
 from normcourse import canvas, i18n
 from tools import ROOT
 from tools.build_notebooks import lessons
-from tools.site import explorers, frames, grid, languages, links, player, sources
+from tools.site import claims, explorers, frames, grid, languages, links, player, sources
 
 NOTEBOOKS = sorted(ROOT.glob("notebooks/*.ipynb"))
 
@@ -108,6 +108,73 @@ def test_an_explorer_gets_the_statements_that_it_reads_and_no_others():
         "def experiment(depth=1):",
         "def helper(depth, slow=3):",
     }
+
+
+TRAINED = """\
+import pandas as pd
+from course import data
+for place in range(2):
+    model = train(place)
+    rows = [model.loss()]
+pd.DataFrame(rows).set_index("place")
+grid = data.recorded("long")
+for place, runs in grid.groupby("place"):
+    print(place, runs)
+rows = grid[grid.place == 1]
+model = rows
+def shown(depth=1):
+    model = grid.query("depth == 1")
+    return rows, model
+torch.set_num_threads(1)
+explore(shown, draw, depth=(1, 3))
+"""
+
+
+def test_what_is_bound_anew_or_only_read_needs_nothing_from_before():
+    body = ast.parse(TRAINED).body
+    names = [ast.unparse(node).split("\n")[0] for node in explorers.needed(body[:-1], explorers.explorer_of(body))]
+    assert names == [
+        "from course import data",
+        "grid = data.recorded('long')",
+        "rows = grid[grid.place == 1]",
+        "def shown(depth=1):",
+    ]
+
+
+def test_what_changes_an_object_is_needed_and_so_is_what_a_function_reads_when_it_is_called():
+    lesson = """\
+import torch
+torch.manual_seed(3)
+def shown(depth=1):
+    return torch.rand(depth), model, helper()
+model = 1
+model = Model(model)
+model.train()
+def helper():
+    return late
+late = model[0]
+late.size = 2
+explore(shown, draw, depth=(1, 3))
+"""
+    body = ast.parse(lesson).body
+    assert explorers.needed(body[:-1], explorers.explorer_of(body)) == body[:-1]
+
+
+def test_a_function_of_a_lesson_can_be_read_as_in_a_notebook():
+    space = {}
+    explorers._run(ast.parse("def twice(x):\n    return 2 * x").body[0], space, "exec")
+    assert inspect.getsource(space["twice"]) == "def twice(x):\n    return 2 * x"
+
+
+def test_a_picture_without_controls_speaks_of_no_sliders():
+    assert "slider" in player.still("AAAA", "a line", "en", "a.ipynb")
+    assert "slider" not in player.still("AAAA", "a line", "en", None)
+
+
+def test_a_text_with_a_section_for_each_language_begins_with_its_own_headings():
+    for code in ("zh", "en"):
+        levels = [len(m[1]) for m in re.finditer(r"^(#+) ", sources._doc("grading", code), re.M)]
+        assert levels[0] == 1 and all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
 def test_preparation_ends_after_its_seconds():
@@ -205,6 +272,36 @@ def test_words_on_dark_are_legible_and_shapes_keep_the_colours_of_the_data():
     assert frames._colours(shape, False) == shape
 
 
+@pytest.mark.slow
+def test_the_check_moves_a_player_everywhere_and_sees_what_is_wrong_with_it(drawn, tmp_path):
+    from tools.browser import chromium
+    from tools.site import check
+
+    page, files = drawn
+    own = ROOT / "tools" / "site"
+    script = f"<script>{(own / 'player.js').read_text(encoding='utf-8')}</script>"
+
+    def seen(text):
+        (tmp_path / "frames.js").write_text(text, encoding="utf-8")
+        html = player.markup(page, "en", "frames.js", "live.ipynb")
+        (tmp_path / "page.html").write_text(f'<meta charset="utf-8">{html}{script}', encoding="utf-8")
+        with chromium(800, 700) as browser:
+            browser.goto((tmp_path / "page.html").as_uri())
+            return browser.locator(".nc-player").evaluate(check.STEP)
+
+    done = seen(files["en"])
+    assert done["keys"] == page["pictures"] == len(done["steps"]) + 1 and done["wrong"] == []
+
+    name, data = unpacked(files["en"])
+    pictures = {
+        tuple(map(int, key.split(","))): [data["lines"][i] for i in numbers] for key, numbers in data["frames"].items()
+    }
+    alts = {position: data["alts"][",".join(map(str, position))] for position in pictures}
+    without = {position: lines for position, lines in pictures.items() if position != (3, 0)}
+    said = seen(frames.packed(name, without, alts | {(0, 1): ""}))["wrong"]
+    assert "no words for 0,1" in said and "depth: 4 was not drawn" in said and len(said) == 2, said
+
+
 # --- languages ----------------------------------------------------------------------------------------------------
 
 TEXT = '# 01 标题 · Title\n\n<div lang="zh">\n\n中文\n\n</div>\n<div lang="en">\n\nEnglish\n\n</div>\n'
@@ -268,6 +365,16 @@ def test_every_docstring_of_the_reference_becomes_sound_markup():
             assert not said.getvalue(), thing
 
 
+def test_a_claims_picture_is_loaded_when_it_is_opened():
+    from normcourse.chapters import chapters
+
+    chapter = next(iter(chapters()))
+    entry = {"name": "claims-G2", "start": [], "play": None, "pictures": 1, "controls": [], "alt": {"en": "words"}}
+    html = claims._picture("G2", "en", {"G2": entry | {"first": {"en": ""}}}, chapter)
+    assert html.startswith("<details") and "nc-player" in html and "words" in html and "<svg" not in html
+    assert claims._picture("G3", "en", {"G2": entry}, chapter) == ""
+
+
 # --- links --------------------------------------------------------------------------------------------------------
 
 
@@ -279,6 +386,17 @@ def test_the_link_check_sees_what_is_wrong(tmp_path):
     text = tmp_path / "page.md"
     text.write_text("[a](gone.md) [b](https://example.org) [c](page.md) `[d](no.md)`")
     assert len(links.of_texts([text])) == 2
+    text = tmp_path / "other.md"
+    text.write_text("# A head, line\n\n[a](#a-head-line) [b](#a-head) [c](page.md#x) https://example.org/a.")
+    assert len(links.of_texts([text])) == 3
+    html = nbformat.v4.new_output("display_data", {"text/html": '<a href="gone.ipynb">x</a><a href="page.md">y</a>'})
+    cells = [
+        nbformat.v4.new_code_cell("1", outputs=[html]),
+        nbformat.v4.new_markdown_cell("<a href='x'> <https://a.b>"),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "book.ipynb")
+    said = links.of_texts([tmp_path / "book.ipynb"])
+    assert len(said) == 3, said
     (tmp_path / "a.html").write_text(
         '<a href="b.html#here">x</a><a href="#gone">y</a><script src="https://cdn.x/y.js">'
     )

@@ -26,7 +26,7 @@ from .. import canvas
 from ..cells import close_when_run_again, close_widgets
 from ..i18n import language, on_language_change, text, widget_bundle
 from .controls import controls_of
-from .reel import NUMBERS, STYLE, Reel
+from .reel import NUMBERS, STYLE, Image, Picture, Reel
 from .studio import studio
 from .surroundings import Surroundings, in_colab, quiet
 
@@ -93,7 +93,9 @@ class Explorer:
         first = self._wanted = self._live = self._position()  # _live: whose picture the image has
         width = f"{self.figure.get_figwidth() * self.figure.dpi:.0f}px"
         layout = {"width": width, "max_width": "100%", "object_fit": "contain"}
-        self.image = ipywidgets.Image(value=self._frame(first, aside=False), format="png", layout=layout)
+        self.image = Image(format="png", layout=layout)
+        picture = self._frame(first, aside=False)
+        self.image.show(picture, picture.alt)
         self.fallback, self.alt = canvas.small_png(self.figure), canvas.alt_text(self.figure)
         self.status = ipywidgets.HTML()
         panel = ipywidgets.Box(
@@ -198,7 +200,9 @@ class Explorer:
             )
         with studio.drawing:
             canvas.redraw(self.figure, self.draw, frame)
-            return canvas.png(self.figure)
+            picture = Picture(canvas.png(self.figure))
+            picture.alt = canvas.alt_text(self.figure)
+            return picture
 
     def _moved(self, name):
         if self.closed or self.controls[name].renaming:
@@ -286,7 +290,8 @@ class Explorer:
         with self._showing:
             if position != self._wanted and self._key(self._wanted) in self._cache:
                 return  # the wanted picture is there already
-            self.image.value, self._live = picture, position
+            self.image.show(picture, picture.alt)
+            self._live = position
             if position == self._wanted:
                 self._turn(position)
                 if self.status.value:

@@ -11,6 +11,7 @@ import base64
 import itertools
 
 import ipywidgets
+import traitlets
 
 from ..i18n import text
 
@@ -20,12 +21,25 @@ NOTHING = b"data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTA
 SIGN = """<svg xmlns="http://www.w3.org/2000/svg" width="220" height="26"><rect width="220" height="26" fill="#eee"/>
 <text x="10" y="18" font-size="14" font-family="sans-serif" fill="#333">{}</text></svg>"""
 
+# ipywidgets leaves the handles of its sliders and the buttons of its Play without a name: they get it in the browser,
+# again whenever a word changes. Where such a script may not run, nothing else is missing.
+NAMES = """const box = this.closest('.nc-explorer'), buttons = ['播放 play', '停止 stop', '重复 repeat'];
+const name = () => { for (const handle of box.querySelectorAll('.noUi-handle')) {
+    const label = handle.closest('.widget-inline-hbox')?.querySelector('.widget-label');
+    if (label && handle.ariaLabel !== label.textContent) handle.ariaLabel = label.textContent }
+  for (const play of box.querySelectorAll('.widget-play'))
+    play.querySelectorAll('button').forEach((button, i) => { button.ariaLabel = buttons[i] }) };
+if (box) { name();
+  new MutationObserver(name).observe(box, { subtree: true, childList: true, characterData: true }) }"""
+
 # the images of the reel without the bar of tabs over them; and controls that a phone has room for
-STYLE = """<style>@keyframes nc-wait { 0%, 99% { opacity: 0 } 100% { opacity: 1 } }
+STYLE = (
+    f"""<style onload="{NAMES}">"""
+    + """@keyframes nc-wait { 0%, 99% { opacity: 0 } 100% { opacity: 1 } }
 .jupyter-widgets.nc-reel > .widget-tab-bar { display: none }
 .jupyter-widgets.nc-reel > .widget-tab-contents { padding: 0; border: 0; overflow: hidden; background: none }
 .nc-reel img { display: block }
-.nc-reel img[src^="data:image/gif"] { height: 0 }
+.nc-reel img[src^="data:image/gif"] { height: 0; visibility: hidden }
 .nc-reel img[src^="data:image/svg"] {
   animation: nc-wait .6s; height: 26px; object-fit: none !important; object-position: 0 0 }
 @media (max-width: 600px) {
@@ -34,6 +48,23 @@ STYLE = """<style>@keyframes nc-wait { 0%, 99% { opacity: 0 } 100% { opacity: 1 
   .nc-controls .widget-inline-hbox > .widget-label {
     width: 6em !important; height: auto; white-space: normal; line-height: 1.2 }
 }</style>"""
+)
+
+
+class Picture(bytes):
+    """PNG bytes, and in `alt` what they show in words."""
+
+    alt = ""
+
+
+class Image(ipywidgets.Image):
+    """An image that says what it shows: as its title, since ipywidgets' has no alternative text."""
+
+    description = traitlets.Unicode("").tag(sync=True)  # without one, ipywidgets sets no title
+
+    def show(self, value, alt):
+        with self.hold_sync():
+            self.value, self.tooltip = value, alt
 
 
 class Reel:
@@ -46,11 +77,11 @@ class Reel:
 
     def __init__(self, live, controls):
         self.live, self.control, self.star = live, controls[0], None
-        self.sent, self.bytes = {}, 0  # position along the control: address of its picture
+        self.sent, self.bytes = {}, 0  # position along the control: (address of its picture, what it shows)
         self.there = None  # the position whose picture the live image has
         self.waiting = _sign()
         numbers = range(max(len(control.stops) for control in controls))
-        self.pictures = [ipywidgets.Image(value=NOTHING, format="url", layout=live.layout) for _ in numbers]
+        self.pictures = [Image(value=NOTHING, format="url", layout=live.layout) for _ in numbers]
         place = {"grid_area": "1 / 1", "overflow": "hidden", "margin": "0"}
         self.tab = ipywidgets.Tab(self.pictures, selected_index=getattr(*self.control.source), layout=place)
         self.tab.add_class("nc-reel")
@@ -70,8 +101,8 @@ class Reel:
         if control is not self.control:
             self.control, self.link.source = control, control.source
         for picture, index in itertools.zip_longest(self.pictures, control.stops):
-            here = NOTHING if index in (None, self.there) else self.waiting
-            picture.value = self.sent.get(index, here)
+            here = (NOTHING, "") if index in (None, self.there) else self.waiting
+            picture.show(*self.sent.get(index, here))
 
     def takes(self, star, index):
         return star == self.star and index not in self.sent and self.bytes < BYTES_SENT
@@ -79,11 +110,12 @@ class Reel:
     def send(self, index, picture):
         """Send the picture of a position: as a data URL, which browsers have at once, and not the address of bytes,
         which they have only after asking another process."""
-        self.sent[index] = b"data:image/png;base64," + base64.b64encode(picture)
-        self.bytes += len(self.sent[index])
-        self.pictures[self.control.stops.index(index)].value = self.sent[index]
+        url = b"data:image/png;base64," + base64.b64encode(picture)
+        self.sent[index] = url, picture.alt
+        self.bytes += len(url)
+        self.pictures[self.control.stops.index(index)].show(*self.sent[index])
 
 
 def _sign():
-    sign = SIGN.format(text("计算中 …", "computing …", between=" "))
-    return b"data:image/svg+xml;base64," + base64.b64encode(sign.encode())
+    words = text("计算中 …", "computing …", between=" ")
+    return b"data:image/svg+xml;base64," + base64.b64encode(SIGN.format(words).encode()), words

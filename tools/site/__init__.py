@@ -13,6 +13,8 @@
     icons       those that the theme shows, of the thousands it brings
     links       what a built site, the README and the notebooks link to
     check       the built site in a browser, all other hosts blocked (`make test-site`)
+    axe         axe-core on a page
+    lab         axe-core on two notebooks in JupyterLab
     page        `make html`: one notebook as one page
 
 Notebooks are found by looking; nothing here lists a chapter. Nothing is executed but what the explorers need: the

@@ -9,7 +9,7 @@ import sys
 import time
 
 from .. import ROOT, repository
-from . import LANGUAGES, SITE, WORK, frames, icons, sources
+from . import LANGUAGES, SITE, WORK, claims, frames, icons, sources
 
 OWN = ROOT / "tools" / "site"
 FRONT = """<!doctype html>
@@ -32,7 +32,7 @@ def font(target):
 
     from normcourse.data import FONT
 
-    pages = [page for folder in frames.FOLDER.glob("[0-9]*") for page in frames.known(folder.name)]
+    pages = [page for folder in frames.FOLDER.glob("[!.]*") for page in frames.known(folder.name)]
     options = subset.Options(flavor="woff", layout_features=["kern"], notdef_outline=True)
     loaded = subset.load_font(FONT, options)
     chosen = subset.Subsetter(options)
@@ -64,7 +64,7 @@ def sphinx(code, shared):
 
 def pictures(code):
     """The pictures of one language to the pages of that language."""
-    for path in frames.FOLDER.glob(f"[0-9]*/*-{code}.js"):
+    for path in frames.FOLDER.glob(f"[!.]*/*-{code}.js"):
         target = SITE / code / "_static" / "frames" / path.parent.name / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
@@ -104,6 +104,7 @@ def main():
             shutil.rmtree(folder, ignore_errors=True)
     if not options.no_frames:
         frames.course(options.names, options.full, options.pictures)
+        print(claims.draw(), flush=True)
     for code in LANGUAGES:
         sources.write(code, WORK / "source" / code)
     shared, failed = static(), []

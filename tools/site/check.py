@@ -11,32 +11,72 @@ import http.server
 import json
 import random
 import re
-import shutil
 import statistics
-import subprocess
 import threading
 import zlib
 from base64 import b64decode
 
 from ..browser import chromium
-from . import LANGUAGES, SITE, WORK, links
+from . import LANGUAGES, SITE, axe, lab, links
 from .languages import TAGS
 
 PAGE, PICTURES, WHOLE = 1.5e6, 2e6, 250e6  # bytes: before an explorer is touched, of an explorer and a language, of all
+PHONE = 420  # pixels
 MEDIAN, SLOWEST = 16, 33  # milliseconds of a step: the median, and what 95 of 100 stay below
 QUERIES = {"zh": "残差连接", "en": "residual connection", "both": "层归一化"}
-STEP = """async root => { const player = root.player, steps = [];
+# Every position of an explorer by its own controls: what it shows must be that position's picture, named in words.
+STEP = """async root => { const player = root.player, { start, controls } = player.given, steps = [], wrong = [];
   await player.load();
-  const missing = [], keys = Object.keys(player.frames.frames);
+  const { frames, lines, alts } = player.frames, keys = Object.keys(frames), template = document.createElement('template');
   keys.forEach(key => player.node(key));
-  for (const key of keys) {
-    const start = performance.now();
-    player.go(key.split(',').map(Number));
-    player.stage.getBoundingClientRect();
-    steps.push(performance.now() - start);
-    if (!player.note.hidden || !player.stage.querySelector('svg')) missing.push(key);
+  function move(to) {  // one control after the other, as a reader does; timed is the last
+    player.inputs.forEach(({ input, control }, i) => {
+      if (player.position[i] === to[i]) return;
+      const begin = performance.now();
+      if (control.kind === 'box') input.checked = Boolean(to[i]); else input.value = to[i];
+      input.dispatchEvent(new Event('input', { bubbles: true }));
+      player.stage.getBoundingClientRect();
+      player.took = performance.now() - begin;
+    });
   }
-  return { keys: keys.length, steps, missing } }"""
+  for (const key of keys) {
+    const to = key.split(',').filter(Boolean).map(Number), still = key === player.key();
+    move(to);
+    if (!still) steps.push(player.took);
+    template.innerHTML = frames[key].map(i => lines[i]).join('\\n');
+    const shown = player.stage.firstElementChild, named = player.stage.getAttribute('aria-label');
+    const read = player.inputs.every(({ readout, control }, i) => !readout || readout.textContent === control.values[to[i]]);
+    if (root.dataset.position !== key || !player.note.hidden) wrong.push(`does not move to ${key}`);
+    else if (shown?.outerHTML !== template.content.firstElementChild.outerHTML) wrong.push(`another picture at ${key}`);
+    else if (!named || named !== alts[key]) wrong.push(`no words for ${key}`);
+    else if (!read) wrong.push(`another number beside a slider at ${key}`);
+  }
+  controls.forEach((control, i) => control.values.forEach((value, at) => {  // from the start each control goes everywhere
+    if (!keys.includes(start.map((n, j) => j === i ? at : n).join(','))) wrong.push(`${control.name}: ${value} was not drawn`);
+  }));
+  const sizes = controls.map(control => control.values.length), off = sizes.map(n => n - 1);
+  for (const [i, size] of sizes.entries()) if (keys.includes(off.join(',')) && size > 2) off[i] -= 1;
+  if (keys.length < sizes.reduce((a, b) => a * b, 1) && !keys.includes(off.join(','))) {
+    move(off);
+    if (player.note.hidden || !player.note.querySelector('a')) wrong.push(`${off} is off the grid and does not say so`);
+  }
+  move(start);
+  if (player.button) {
+    player.button.click();
+    const before = player.key();
+    await new Promise(done => setTimeout(done, player.given.milliseconds + 150));
+    if (player.key() === before) wrong.push('Play does not move it');
+    player.go([...start]);
+  }
+  return { keys: keys.length, steps, wrong } }"""
+# Through all positions once more: how much of the processor's time that takes does not depend on what else runs.
+THROUGH = """root => { const player = root.player, keys = Object.keys(player.frames.frames);
+  for (const key of keys) {
+    player.go(key.split(',').filter(Boolean).map(Number));
+    player.stage.getBoundingClientRect();
+  }
+  player.go([...player.given.start]);
+  return keys.length }"""
 PRESS = """async input => { const took = [];
   for (let i = 0; i < 12; i++) {
     const now = Number(input.value), next = now < Number(input.max) ? now + 1 : 0, start = performance.now();
@@ -62,16 +102,6 @@ def served(folder):
         yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
-
-
-def axe():
-    """The source of axe-core, from npm; None where there is no npm."""
-    folder = WORK / "axe"
-    path = folder / "node_modules" / "axe-core" / "axe.min.js"
-    if not path.exists() and shutil.which("npm"):
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["npm", "install", "--silent", "--no-save", "axe-core@4"], cwd=folder, check=False)
-    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 class Visit:
@@ -104,6 +134,17 @@ class Visit:
         self.page.wait_for_timeout(300)
 
 
+def processor(page):
+    """A function that gives the milliseconds of processor time that the page's main thread has had."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    return lambda: next(
+        1000 * each["value"]
+        for each in session.send("Performance.getMetrics")["metrics"]
+        if each["name"] == "TaskDuration"
+    )
+
+
 def languages(page, path):
     """What is wrong with a page's language and its links to the others."""
     code, _, rest = path.partition("/")
@@ -117,12 +158,27 @@ def languages(page, path):
 
 
 def accessible(page, source):
-    """axe's serious and critical findings."""
-    page.evaluate(source)
-    options = "{ resultTypes: ['violations'] }"
-    found = page.evaluate(f"async () => (await axe.run(document, {options})).violations")
-    bad = [v for v in found if v["impact"] in ("serious", "critical")]
-    return [f"axe {v['id']}: {len(v['nodes'])} ×, {v['nodes'][0]['html'][:160]}" for v in bad]
+    """What axe finds on a page: as it is, its contrasts in the dark, and once more as wide as a phone."""
+    wrong = [("", *each) for each in axe.serious(page, source)]
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    wrong += [(" in the dark", *each) for each in axe.serious(page, source, "{ runOnly: ['color-contrast'] }")]
+    page.evaluate("document.documentElement.dataset.theme = 'light'")
+    size = page.viewport_size
+    page.set_viewport_size({"width": PHONE, "height": 900})
+    page.wait_for_timeout(200)
+    only_keys = "{ runOnly: ['scrollable-region-focusable'] }"
+    wrong += [(f" at {PHONE} px", *each) for each in axe.serious(page, source, only_keys)]
+    page.set_viewport_size(size)
+    return [f"axe {name}{where}: {len(nodes)} ×, {nodes[0][:160]}" for where, name, nodes, _ in wrong]
+
+
+def narrow(page):
+    """What is wider than a phone on a page, if the page is."""
+    size = page.viewport_size
+    page.set_viewport_size({"width": PHONE, "height": 900})
+    wide = page.evaluate("document.scrollingElement.scrollWidth")
+    page.set_viewport_size(size)
+    return [f"{wide} px wide on a phone"] if wide > PHONE else []
 
 
 def sizes():
@@ -157,7 +213,25 @@ def from_a_folder():
         player = page.locator(".nc-player").first
         player.scroll_into_view_if_needed()
         done = player.evaluate(STEP)
-    return said + [f"from a folder: nothing at {key}" for key in done["missing"]]
+    return said + [f"from a folder: {words}" for words in done["wrong"]]
+
+
+def first_page(page, visit):
+    """What is wrong where a reader comes in: to a language, and to a picture that moves unless motion is unwanted."""
+    wrong = []
+    visit.go("index.html")
+    if not re.search(r"/(zh|en)/index\.html$", page.url):
+        wrong.append(f"index.html leads to {page.url}")
+    for wish in ("reduce", "no-preference"):
+        page.emulate_media(reduced_motion=wish)
+        visit.go("en/index.html")
+        page.locator(".nc-player[data-autoplay]").scroll_into_view_if_needed()
+        page.wait_for_timeout(2500)
+        moved = page.evaluate("(p => p.key() !== p.given.start.join())(document.querySelector('.nc-player').player)")
+        if moved != (wish == "no-preference"):
+            wrong.append(f"the first picture, prefers-reduced-motion: {wish}: {'moves' if moved else 'stands'}")
+    page.emulate_media(reduced_motion="reduce")
+    return [f"first page: {words}" for words in wrong + visit.wrong]
 
 
 def pages(names, share):
@@ -171,30 +245,45 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m tools.site.check", description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="parts of the paths of the pages to visit; all by default")
     parser.add_argument("--share", type=float, default=1.0, help="visit so much of the pages only")
+    parser.add_argument("--each", action="store_true", help="say so of each page when it has been seen")
+    parser.add_argument("--no-axe", action="store_true", help="where there is no npm")
+    parser.add_argument("--no-lab", action="store_true", help="no notebooks in JupyterLab")
     parser.add_argument(
         "--speed", action="store_true", help="fail where steps are slow: for a machine that does nothing else"
     )
     options = parser.parse_args()
     wrong = links.of_site(SITE) + links.of_texts() + sizes()
-    source, steps, presses, weights, count = axe(), [], [], [], 0
+    source, steps, presses, weights, count = None if options.no_axe else axe.source(), [], [], [], 0
+    costs = []  # milliseconds of processor time a step, the mean of each explorer
     if source is None:
-        print("no npm, no axe-core: accessibility was not tried")
+        print("no axe-core: accessibility was not tried")
+        wrong += [] if options.no_axe else ["no axe-core: it needs npm, or --no-axe"]
     with served(SITE) as address, chromium(1280, 900) as page:
-        visit = Visit(page, address)
+        visit, spent = Visit(page, address), processor(page)
+        wrong += first_page(page, visit)
         for path in pages(options.names, options.share):
             visit.go(path)
             said = languages(page, path)
             weights.append((visit.bytes, path))
-            said += accessible(page, source) if source else []
+            said += narrow(page) + (accessible(page, source) if source else [])
+            loaded = page.evaluate("document.querySelectorAll('details:not([open]) [data-ready]').length")
+            said += [f"{loaded} closed pictures were loaded"] if loaded else []
+            page.eval_on_selector_all("details:has(.nc-player)", "all => all.forEach(fold => { fold.open = true })")
             for player in page.locator(".nc-player").all():
                 player.scroll_into_view_if_needed()
                 done = player.evaluate(STEP)
                 steps += done["steps"]
+                before = spent()
+                positions = player.evaluate(THROUGH)
+                if positions > 2:
+                    costs.append((spent() - before) / positions)
                 count += done["keys"]
-                said += [f"{player.get_attribute('data-frames')}: nothing at {key}" for key in done["missing"]]
+                said += [f"{player.get_attribute('data-frames')}: {words}" for words in done["wrong"]]
                 for slider in player.locator("input[type=range]").all()[:1]:
                     presses += slider.evaluate(PRESS)
             wrong += [f"{path}: {words}" for words in said + visit.wrong]
+            if options.each:
+                print(path, *said, *visit.wrong, sep="\n    ", flush=True)
         for code, query in QUERIES.items():
             visit.go(f"{code}/search.html?q={query}")
             page.wait_for_timeout(1500)
@@ -204,6 +293,8 @@ def main():
                 f"{code} search: {w}" for w in visit.wrong
             ]
     wrong += from_a_folder()
+    if source and not options.no_lab:
+        wrong += lab.accessible(source)
     heavy, where = max(weights)
     print(f"{len(weights)} pages; the heaviest, {where}: {heavy / 1e6:.2f} MB")
     wrong += [f"{path}: {size / 1e6:.2f} MB" for size, path in weights if size > PAGE]
@@ -216,10 +307,15 @@ def main():
             print(
                 f"{name}: {len(took)} steps, median {statistics.median(took):.1f} ms, p95 {took[int(0.95 * len(took))]:.1f}"
             )
+        if costs:
+            costs = sorted(costs)
+            middle, high = statistics.median(costs), costs[int(0.95 * len(costs))]
+            print(f"processor time a step, {len(costs)} explorers: median {middle:.1f} ms, p95 {high:.1f}")
+            wrong += ["a step takes too much of the processor"] if middle > MEDIAN or high > SLOWEST else []
         if options.speed and (statistics.median(steps) > MEDIAN or sorted(steps)[int(0.95 * len(steps))] > SLOWEST):
             wrong.append("steps are too slow")
         print(f"{count} positions seen")
-    print("\n".join(wrong) or "nothing wrong")
+    print("\n".join(dict.fromkeys(wrong)) or "nothing wrong")
     raise SystemExit(bool(wrong))
 
 

@@ -2,8 +2,11 @@
 
 import ast
 import contextlib
+import hashlib
 import io
+import linecache
 import signal
+import time
 from dataclasses import dataclass, field
 
 from normcourse.explore.controls import controls_of
@@ -54,17 +57,36 @@ def explorer_of(statements):
 
 def needed(statements, call):
     """Those of the statements before a call that decide what it does: they bind, or change, a name that it or one of
-    them reads."""
-    wanted, before, kept = _read(call), None, []
-    while wanted != before:  # a function may call one that is defined after it
-        before, kept = {*wanted}, []
-        for node in reversed(statements):
-            if isinstance(node, ast.Expr) and _called(node) in SHOWN:
-                continue
-            if _written(node) & wanted:
-                kept.append(node)
-                wanted |= _read(node)
-    return kept[::-1]
+    them reads, and that is not bound anew in between."""
+    imported = {name for node in statements if isinstance(node, (ast.Import, ast.ImportFrom)) for name in _bound(node)}
+    shown = [isinstance(node, ast.Expr) and _called(node) in SHOWN for node in statements]
+    reads = [_read(node) for node in statements] + [_read(call)]
+    writes = [set() if out else _written(node, imported) for node, out in zip(statements, shown)]
+    anew = [_bound(node) if isinstance(node, ANEW) else set() for node in statements] + [set()]
+    later = {i for i, node in enumerate(statements) if any(isinstance(part, LATER) for part in ast.walk(node))}
+    kept, before = {len(statements)}, None
+
+    def seen(name, i):
+        """Whether what kept statements read under a name may be what statement i has left there."""
+        if any(name in reads[k] for k in kept & later if k < i):  # a function may call one that is defined after it
+            return True
+        for k in range(i + 1, len(reads)):
+            if k in kept and name in reads[k]:
+                return True
+            if name in anew[k]:
+                return False
+        return False
+
+    while kept != before:
+        before = {*kept}
+        for i in range(len(statements) - 1, -1, -1):
+            if i not in kept and any(seen(name, i) for name in writes[i]):
+                kept.add(i)
+    return [statements[i] for i in sorted(kept - {len(statements)})]
+
+
+ANEW = (ast.Assign, ast.AnnAssign, ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
+LATER = (ast.FunctionDef, ast.ClassDef, ast.Lambda)  # what is read in these is read when they are called
 
 
 def _called(node):
@@ -101,16 +123,26 @@ def _bound(node):
     return set().union(*map(_bound, ast.iter_child_nodes(node)))
 
 
-def _written(node):
-    """The names that a statement binds, and those whose objects it may change by a method or an assignment to a part."""
+SETTERS = ("set_", "manual_seed", "use_")  # so begin the functions of modules that change what later ones do
+
+
+def _written(node, imported):
+    """The names that a statement binds, and those whose objects it may change by a method or an assignment to a part.
+
+    A function of what was imported changes nothing, unless its name says that it does.
+    """
     names = _bound(node)
     if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
         return names
     for part in ast.walk(node):
         if isinstance(part, (ast.Attribute, ast.Subscript)) and isinstance(part.ctx, ast.Store):
             names |= _read(part.value)
-        elif isinstance(node, (ast.Expr, ast.For, ast.With)) and isinstance(part, ast.Call):
-            names |= _read(part.func.value) if isinstance(part.func, ast.Attribute) else set()
+        elif isinstance(part, ast.Expr) and isinstance(part.value, ast.Call):  # called for what it does, not gives
+            of = getattr(part.value.func, "value", None)
+            if isinstance(of, ast.Name) and part.value.func.attr.startswith(SETTERS):
+                names.add(of.id)
+            elif of is not None:
+                names |= _read(of) - imported
     return names
 
 
@@ -128,19 +160,20 @@ def explorers(source, seconds=None):
             todo = [node for node in needed(before, call) if node not in done]
             if todo and done and before.index(todo[0]) < max(map(before.index, done)):
                 space, done, todo = {"__name__": "lesson"}, [], needed(before, call)
-            node = None
+            node, begun = None, 0.0
             try:
                 if slow & {*todo}:
                     raise TookTooLong("needs what took too long before")
                 with at_most(seconds), contextlib.redirect_stdout(io.StringIO()):
                     for node in todo:
+                        begun = time.process_time()
                         _run(node, space, "exec")
                         done.append(node)
                     space["explore"] = ask  # the lesson imports the real one
                     found = _run(call, space, "eval")
             except Exception as error:
                 found = error
-                if isinstance(error, TookTooLong) and node is not None:
+                if isinstance(error, TookTooLong) and node is not None and time.process_time() - begun > seconds / 2:
                     slow.add(node)
             yield found
             statements = statements[statements.index(last) + 1 :]
@@ -148,8 +181,11 @@ def explorers(source, seconds=None):
 
 
 def _run(node, space, how):
-    tree = ast.Expression(node) if how == "eval" else ast.Module([node], [])
-    code = compile(ast.fix_missing_locations(tree), "<lesson>", how)
+    """Run a statement, or an expression, that `inspect.getsource` can read afterwards, as in a notebook."""
+    text = ast.unparse(node)
+    file = f"<lesson {hashlib.sha256(text.encode()).hexdigest()[:12]}>"
+    linecache.cache[file] = len(text), None, text.splitlines(keepends=True), file
+    code = compile(text, file, how)
     return eval(code, space) if how == "eval" else exec(code, space)
 
 

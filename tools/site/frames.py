@@ -31,7 +31,7 @@ from .grid import grid
 
 FOLDER = WORK / "frames"
 PICTURES, PICTURES_FULL = 60, 400  # of one explorer at most
-PREPARING, DRAWING = 12, 16  # seconds of processor time that one explorer may take, but for FULL=1
+PREPARING, DRAWING = 30, 16  # seconds of processor time that one explorer may take, but for FULL=1
 DARK = dict(zip(canvas.TONES["light"].values(), canvas.TONES["dark"].values()))
 BYTES = 2e6  # of a file of pictures, were no line in two of them
 SOURCES = ("explorers.py", "grid.py", "frames.py")

@@ -30,4 +30,4 @@ def output(page, code):
 
 def pick(code, zh, en):
     """The words in a page's own language; those beside others begin with Chinese."""
-    return {"zh": zh, "en": en, "both": f"{zh} · {en}"}[code]
+    return {"zh": zh, "en": en, "both": f"{zh} {en}" if zh.endswith("。") else f"{zh} · {en}"}[code]

@@ -4,6 +4,7 @@ Links within the course must lead to something that is there, anchors included. 
 docs/bibliography.toml, and to those that `make stamp` writes.
 """
 
+import html
 import re
 import tomllib
 from functools import cache
@@ -15,6 +16,8 @@ import nbformat
 from .. import ROOT, repository
 
 BIBLIOGRAPHY = ROOT / "docs" / "bibliography.toml"
+ADDRESS = re.compile(r"""<(?:a|img)\b[^>]*?\b(?:href|src)=["']([^"']*)["']""")
+BARE = re.compile(r"https?://[^\s<>)\"'，。；：）、]+")
 MARKDOWN = re.compile(r"\]\((<[^>]*>|[^()\s]+(?:\([^()\s]*\)[^()\s]*)*)\)")
 OUTSIDE = ("http://", "https://")
 STAMPED = ("https://colab.research.google.com/",)
@@ -81,28 +84,51 @@ def _wrong(path, tag, link):
 
 
 def of_texts(paths=None):
-    """What is wrong with the links of the README, the texts of docs/ and the prose of all notebooks: sentences."""
+    """What is wrong with the links of the README, the texts of docs/ and all notebooks, outputs too: sentences."""
     if paths is None:
-        texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-        paths = [*texts, *sorted(ROOT.glob("notebooks/*.ipynb")), *sorted(ROOT.glob("exercises/*/*.ipynb"))]
+        books = [path for name in ("notebooks", "exercises", "solutions") for path in ROOT.glob(f"{name}/**/*.ipynb")]
+        texts = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), *books]
+        paths = sorted(path for path in texts if ".ipynb_checkpoints" not in path.parts)
     wrong = []
     for path in paths:
-        for link in MARKDOWN.findall(_prose(path)):
-            if link.startswith(OUTSIDE):
-                problem = None if allowed(link) else "not in the bibliography"
-            elif link.startswith(("#", "data:", "attachment:")):
-                problem = None
-            else:
-                problem = None if (path.parent / unquote(link.partition("#")[0])).exists() else "not there"
-            if problem:
-                wrong.append(f"{path.relative_to(ROOT) if ROOT in path.parents else path.name}: {link}: {problem}")
+        text, pages = _parts(path)
+        links = [html.unescape(link) for page in pages for link in ADDRESS.findall(page)]
+        links += MARKDOWN.findall(text) + BARE.findall(MARKDOWN.sub("", text))
+        said = dict.fromkeys(f"{link}: {problem}" for link in links if (problem := _wrong_in_text(path, link)))
+        name = path.relative_to(ROOT) if ROOT in path.parents else path.name
+        wrong += [f"{name}: {words}" for words in said]
     return wrong
 
 
-def _prose(path):
+def _wrong_in_text(path, link):
+    if link.startswith(OUTSIDE):
+        return None if allowed(link) else "not in the bibliography"
+    if link.startswith(("data:", "attachment:")):
+        return None
+    place, _, anchor = link.strip("<>").partition("#")
+    target = path.parent / unquote(place) if place else path
+    if not target.exists():
+        return "not there"
+    if anchor and target.suffix in (".md", ".ipynb") and unquote(anchor) not in _anchors(target):
+        return "no such heading"
+    return None
+
+
+@cache
+def _parts(path):
+    """The prose of a text or a notebook without its code, and the HTML that a notebook stores."""
     if path.suffix == ".ipynb":
         cells = nbformat.read(path, as_version=4).cells
-        text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        prose = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        outputs = [output for cell in cells for output in cell.get("outputs", [])]
+        pages = [*prose, *(o.data["text/html"] for o in outputs if "text/html" in o.get("data", {}))]
     else:
-        text = path.read_text(encoding="utf-8")
-    return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.S)
+        prose, pages = [path.read_text(encoding="utf-8")], []  # their HTML is the site's, see `of_site`
+    return re.sub(r"```.*?```|`[^`\n]*`", "", "\n\n".join(prose), flags=re.S), pages
+
+
+def _anchors(path):
+    """What the headings of a text are called in an address: on GitHub (small letters) and in JupyterLab."""
+    headings = re.findall(r"^#+ +(.*?) *$", _parts(path)[0], re.M)
+    github = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return github | {heading.replace(" ", "-") for heading in headings}

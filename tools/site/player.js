@@ -27,7 +27,8 @@
       this.note = root.querySelector(".nc-note");
       this.said = root.querySelector(".nc-said");
       this.position = [...this.given.start];
-      this.nodes = new Map([[this.key(), this.stage.firstElementChild]]);
+      this.nodes = new Map();  // a picture that is not in the page yet, as of a closed claim, is loaded with the rest
+      if (this.stage.firstElementChild) this.nodes.set(this.key(), this.stage.firstElementChild);
       this.inputs = this.given.controls.map((control, i) => this.control(control, i));
       this.buttons();
       this.mark();

@@ -51,7 +51,11 @@ def markup(page, code, frames, notebook, attributes=""):
 
 
 def still(png, alt, code, notebook):
-    """The HTML of an explorer that is live only in the notebook: its stored picture (base64)."""
-    said = f'{pick(code, *STILL)} <a href="{notebook}">{pick(code, *OPEN)}</a>'
+    """The HTML of an explorer that is live only in the notebook: its stored picture (base64).
+
+    Args: notebook: its address; None where no control moves the picture.
+    """
     image = f'<img src="data:image/png;base64,{"".join(png.split())}" alt="{html.escape(alt)}">'
-    return f'<figure class="nc-still" lang="{TAGS[code]}">{image}<figcaption>{said}</figcaption></figure>'
+    said = f'{pick(code, *STILL)} <a href="{notebook}">{pick(code, *OPEN)}</a>' if notebook else ""
+    caption = f"<figcaption>{said}</figcaption>" if said else ""
+    return f'<figure class="nc-still" lang="{TAGS[code]}">{image}{caption}</figure>'

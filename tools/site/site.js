@@ -11,8 +11,11 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 });
 // What scrolls can be scrolled by keys, too.
-document.addEventListener("DOMContentLoaded", () => {
-  for (const box of document.querySelectorAll("div.highlight pre, .cell_output pre, div.math, .nc-card, .nc-stage")) {
+function reachable() {
+  for (const box of document.querySelectorAll("div.highlight pre, .cell_output, .cell_output pre, div.math, .nc-card, .nc-stage")) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
   }
-});
+}
+document.addEventListener("DOMContentLoaded", reachable);
+addEventListener("resize", reachable);

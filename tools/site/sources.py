@@ -21,6 +21,8 @@ from .languages import output, pick, prose
 
 HERO = "02_residual_connections-1"  # the explorer of the first page
 NOT_IN_REFERENCE = {"__main__", "chapters", "headers"}
+NO_CONTROL = {"size", "subplots", "play"}  # of what `explore` is given by name
+CHAPTER = re.compile(r'(<a href="\d\d_\w+)\.ipynb"')
 OPEN = "打开这一页的 notebook", "Open this page's notebook"
 COLAB = "在 Colab 里打开", "Open in Colab"
 CAPTIONS = {
@@ -84,7 +86,8 @@ def _doc(name, code):
     text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
     if "\n## English\n" in text and code != "both":
         head, zh, en = re.split(r"\n## (?:中文|English)\n", text)
-        text = f"{head}\n{zh if code == 'zh' else en}"
+        section = zh if code == "zh" else en
+        text = f"{head}\n" + re.sub(r"^#(?=##+ )", "", section, flags=re.M)  # its own heading is gone
     return prose(text.replace("](../", "]("), code)  # docs/ is one folder down, the page is not
 
 
@@ -152,23 +155,25 @@ def in_language(path, code, frames_at, live):
             continue
         if "language_switch()" in cell.source:
             cell.outputs, cell.metadata["tags"] = [], ["hide-input"]
-        page = next(drawn, None) if explorer_of(ast.parse(cell.source).body) is not None else None
-        cell.outputs = [_output(given, code, page, frames_at, live) for given in cell.outputs]
+        call = explorer_of(ast.parse(cell.source).body)
+        page = next(drawn, None) if call is not None else None
+        moves = call is not None and any(k.arg not in NO_CONTROL for k in call.keywords)
+        cell.outputs = [_output(given, code, page, frames_at, live, moves) for given in cell.outputs]
     head = next(cell for cell in notebook.cells if cell.cell_type == "markdown")
     head.source += f"\n\n{_links(path, code, live)}"
     return notebook
 
 
-def _output(given, code, page, frames_at, live):
+def _output(given, code, page, frames_at, live, moves):
     data = given.get("data", {})
     if "image/png" in data:
         if page and "first" in page:
             found = player.markup(page, code, frames_at(page), live)
         else:
             alt = given.get("metadata", {}).get("image/png", {}).get("alt", data.get("text/plain", ""))
-            found = player.still(data["image/png"], alt, code, live)
+            found = player.still(data["image/png"], alt, code, live if moves else None)
     elif "text/html" in data:
-        found = output(data["text/html"], code)
+        found = CHAPTER.sub(r'\1.html"', output(data["text/html"], code))  # to the page, not to the file
     else:
         return given
     return nbformat.v4.new_output("display_data", {"text/html": found})
