@@ -55,6 +55,15 @@ def test_notebook_in_jupyterlab(name, source, lab, artefacts):
         assert wait_until(page, lambda: notebook.explorers().count() == expected)
         print(f"{name}: {seconds:.0f} s")
 
+        # what has no word of its own says what it is: to a screen reader, and not as a tooltip over each picture
+        named = (
+            "[...document.querySelectorAll('.nc-explorer img')].filter(i => i.checkVisibility() && i.clientHeight > 99)"
+        )
+        assert page.evaluate(f"{named}.every(i => i.alt.length > 20 && !i.title)")
+        assert page.evaluate(f"{named}.length") >= expected
+        handles = "[...document.querySelectorAll('.nc-explorer .noUi-handle')]"
+        assert page.evaluate(f"{handles}.every(h => h.ariaLabel)") and page.evaluate(f"{handles}.length")
+
         # each slider listens to the arrow keys
         for number in range(expected):
             explorer = notebook.explorers().nth(number)

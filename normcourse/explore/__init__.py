@@ -200,9 +200,7 @@ class Explorer:
             )
         with studio.drawing:
             canvas.redraw(self.figure, self.draw, frame)
-            picture = Picture(canvas.png(self.figure))
-            picture.alt = canvas.alt_text(self.figure)
-            return picture
+            return Picture(canvas.png(self.figure), canvas.alt_text(self.figure))
 
     def _moved(self, name):
         if self.closed or self.controls[name].renaming:

@@ -21,16 +21,19 @@ NOTHING = b"data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTA
 SIGN = """<svg xmlns="http://www.w3.org/2000/svg" width="220" height="26"><rect width="220" height="26" fill="#eee"/>
 <text x="10" y="18" font-size="14" font-family="sans-serif" fill="#333">{}</text></svg>"""
 
-# ipywidgets leaves the handles of its sliders and the buttons of its Play without a name: they get it in the browser,
-# again whenever a word changes. Where such a script may not run, nothing else is missing.
+# ipywidgets leaves its pictures without an alternative text, and the handles of its sliders and the buttons of its Play
+# without a name: they get them in the browser, again whenever a word changes. Where such a script may not run, pictures
+# keep their words as titles, and nothing else is missing.
 NAMES = """const box = this.closest('.nc-explorer'), buttons = ['播放 play', '停止 stop', '重复 repeat'];
-const name = () => { for (const handle of box.querySelectorAll('.noUi-handle')) {
+const name = () => {
+  for (const image of box.querySelectorAll('img[title]')) { image.alt = image.title; image.removeAttribute('title') }
+  for (const handle of box.querySelectorAll('.noUi-handle')) {
     const label = handle.closest('.widget-inline-hbox')?.querySelector('.widget-label');
     if (label && handle.ariaLabel !== label.textContent) handle.ariaLabel = label.textContent }
   for (const play of box.querySelectorAll('.widget-play'))
     play.querySelectorAll('button').forEach((button, i) => { button.ariaLabel = buttons[i] }) };
-if (box) { name();
-  new MutationObserver(name).observe(box, { subtree: true, childList: true, characterData: true }) }"""
+const watched = { subtree: true, childList: true, characterData: true, attributeFilter: ['title'] };
+if (box) { name(); new MutationObserver(name).observe(box, watched) }"""
 
 # the images of the reel without the bar of tabs over them; and controls that a phone has room for
 STYLE = (
@@ -54,11 +57,14 @@ STYLE = (
 class Picture(bytes):
     """PNG bytes, and in `alt` what they show in words."""
 
-    alt = ""
+    def __new__(cls, png, alt):
+        picture = super().__new__(cls, png)
+        picture.alt = alt
+        return picture
 
 
 class Image(ipywidgets.Image):
-    """An image that says what it shows: as its title, since ipywidgets' has no alternative text."""
+    """An image that says what it shows: as its title, of which the browser makes the alternative text (`NAMES`)."""
 
     description = traitlets.Unicode("").tag(sync=True)  # without one, ipywidgets sets no title
 
