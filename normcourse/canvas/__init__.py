@@ -35,6 +35,7 @@ from .blocks import (  # noqa: F401
     level,
     note,
     number,
+    raised,
     setup,
     signed,
     spread,

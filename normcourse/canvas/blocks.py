@@ -48,7 +48,7 @@ def _powers_of_ten(axis, low, high):
     bottom, top = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     step = next(s for s in (1, 2, 3, 4, 5, 8, 10, 20, 50, 100) if top // s - -(-bottom // s) < 7 or s == 100)
     axis.set_major_locator(FixedLocator([10.0**n for n in range(-(-bottom // step) * step, top + 1, step)]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"10{_raised(round(math.log10(value)))}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"10{raised(round(math.log10(value)))}"))
     between = [m * 10.0**n for n in range(bottom - 1, top + 1) for m in range(2, 10)] if top - bottom <= 3 else []
     axis.set_minor_locator(FixedLocator([b for b in between if low <= b <= high]) if between else NullLocator())
     axis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
@@ -205,10 +205,11 @@ def number(value, formula=False):
     mantissa, exponent = f"{value:.1e}".split("e")
     if formula:
         return rf"${mantissa}\times10^{{{int(exponent)}}}$"
-    return f"{mantissa}×10{_raised(int(exponent))}".replace("-", "−")
+    return f"{mantissa}×10{raised(int(exponent))}".replace("-", "−")
 
 
-def _raised(exponent):
+def raised(exponent):
+    """An exponent as it is written: -8 as ⁻⁸."""
     return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 

@@ -8,9 +8,10 @@ import textwrap
 from statistics import mean
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from .. import canvas
-from ..canvas import GREEN, legible, number, setup, text, tone
+from ..canvas import GREEN, legible, number, raised, setup, text, tone
 from ..chapters.scenes import DASHES, SIDES, boxes
 from ..i18n import language
 from . import cards
@@ -64,6 +65,9 @@ def _rows(claim, measured, words, axis, ax):
     if scale != "linear":
         ax.set_xticks(ticks := _ticks(*ends), [number(tick).replace("1.0×", "") for tick in ticks])
         ax.set_xticks([], minor=True)
+    elif _of_ten(claim):
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        ax.xaxis.set_major_formatter(lambda exponent, _: f"10{raised(round(exponent))}")
     ax.set_xlabel(axis, fontsize=9.5, linespacing=1.35)
     ax.grid(axis="y", visible=False)
     for top, bottom, (name, setting) in zip(edges, edges[1:], settings):
@@ -108,7 +112,7 @@ def _axis(claim, measured):
     marks = np.concatenate([values, bounds])
     marks = marks[np.isfinite(marks)]
     sizes = abs(marks[marks != 0])
-    spans = len(sizes) > 0 and sizes.max() / sizes.min() > WIDE
+    spans = len(sizes) > 0 and sizes.max() / sizes.min() > WIDE and not _of_ten(claim)
     if spans and (marks >= 0).all() and not (values == 0).any():
         marks = marks[marks > 0]
         room = max((marks.max() / marks.min()) ** 0.1, 1.3)
@@ -119,6 +123,11 @@ def _axis(claim, measured):
     near = intervals[(intervals > marks.min() - width / 2) & (intervals < marks.max() + width / 2)]
     low, high = min([marks.min(), *near]), max([marks.max(), *near])
     return "linear", (low - 0.12 * (high - low or width), high + 0.12 * (high - low or width))
+
+
+def _of_ten(claim):
+    """Whether its numbers are exponents of ten."""
+    return all(setting.format.startswith("10^") for setting in claim.settings.values())
 
 
 def _ticks(low, high):

@@ -232,3 +232,12 @@ def test_a_good_measurement_is_in_no_trap_and_each_trap_is_found_by_what_the_fun
     assert said(lambda seed, steps: good(seed, 0, 0.01), {"steps": 3}) == ["this is initialisation, not training"]
     draws = np.random.default_rng(0)
     assert said(lambda seed: draws.normal(), {}) == ["one seed gives two numbers"]
+
+
+def test_exponents_stand_on_an_axis_of_powers_of_ten():
+    claim = claims()["G2"]
+    figure = pictures.picture(claim, {name: Measured((-31.5, -31.4)) for name in claim.settings})
+    figure.canvas.draw()
+    ax = figure.axes[0]
+    shown = {round(tick): label.get_text() for tick, label in zip(ax.get_xticks(), ax.get_xticklabels())}
+    assert len(shown) > 3 and shown[0] == "10⁰" and shown[-24] == "10⁻²⁴"
