@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from normcourse import data
 from normcourse.chapters.batch_norm import evidence
 from normcourse.chapters.batch_norm.evidence import by_the_batch, hidden_states, padded, sentences
 from normcourse.models import Transformer
 from normcourse.norms import batch_norm, layer_norm
+from normcourse.train import train
 from tests.lessons import definitions
 
 
@@ -133,3 +135,28 @@ def test_layer_norm_of_a_padded_batch_is_that_of_each_sentence():
     batch = hidden_states()[:5]
     x, real = padded(batch)
     assert torch.equal(layer_norm(x)[real], layer_norm(torch.cat(batch)))
+
+
+@pytest.mark.slow
+def test_what_its_own_statistics_cost_an_excerpt_falls_with_its_length_and_is_near_0_in_a_batch():
+    """As the lesson says of `train_and_eval`. Over T characters in a row the mean's squared error is at least 1/T of the
+    variance (they are not independent), so that the cost at 2 is several times that at 8."""
+    ids, vocabulary = data.encode(data.load_text("en"))
+    size = {"vocabulary": len(vocabulary), "width": 64, "heads": 4, "depth": 2, "context": 32}
+    model = Transformer(**size, placement="pre_norm", norm="batch_norm", seed=1)  # not the lesson's seed
+    train(model, data.batches(ids[:-20_000], 8, 32, seed=1), steps=300, learning_rate=3e-3, progress=False)
+    model.eval()
+    other, held_out = by_the_batch(model), ids[-19_999:].unfold(0, 33, 96)[:192]
+
+    def loss(of, excerpts):
+        with torch.no_grad():
+            return F.cross_entropy(of(excerpts[:, :-1]).flatten(0, 1), excerpts[:, 1:].flatten()).item()
+
+    def cost(length, together):
+        excerpts = held_out[:, : length + 1]
+        alone = sum(loss(other, part) for part in excerpts.split(together)) * together / len(excerpts)
+        return alone - loss(model, excerpts)
+
+    at = {length: cost(length, 1) for length in (2, 8, 32)}
+    assert at[2] > 3 * at[8] > 0 and at[2] > 0.3 and abs(at[32]) < 0.1
+    assert abs(cost(2, 64)) < at[2] / 4 and abs(cost(32, 64)) < 0.1
