@@ -100,13 +100,14 @@ def padding_share(frame, ax):
     measured, law = frame[frame["kind"] != "theory"], frame[frame["kind"] == "theory"]
     share, change = ("填充占的比例", "share of padding"), ("真字符的输出变了多少", "change of the real outputs")
     setup(ax, share, change, (0, 1), (-0.12, 1.6))
-    for kind, colour, marker, words in (
-        ("counted", STYLES["batch_norm"].colour, "D", ("填充算在内", "padding counted")),
-        ("masked", PURPLE, "o", ("只算真字符", "real ones only")),
+    for kind, colour, marker, height, words in (
+        ("counted", STYLES["batch_norm"].colour, "D", 1.5, ("填充算在内", "padding counted")),
+        ("masked", PURPLE, "o", 1.3, ("只算真字符", "real ones only")),
     ):
         rows = measured[measured["kind"] == kind].sort_values("share")
         style = {"color": colour, "marker": marker, "linestyle": "", "alpha": 0.7, "markevery": 1}
-        curve(ax, kind, rows["share"], rows["change"], text(*words), **style)
+        curve(ax, kind, rows["share"], rows["change"], None, **style)
+        note(ax, kind, 0.03, height, text(*words, " "), legible(colour), va="top")  # where no points ever are
     theory(
         ax, "law", law["share"].to_numpy(), law["change"].to_numpy(), text("全方差公式", "total variance", " "), at=0.75
     )
