@@ -88,7 +88,7 @@ def test_notebook_in_jupyterlab(name, source, lab, artefacts):
             (zh, zh_all), (en, en_all) = visible(page, "zh"), visible(page, "en")
             assert zh_all == en_all > 0
             assert (zh, en) == (zh_all if shown != "en" else 0, en_all if shown != "zh" else 0)
-            wait_until(page, lambda p=frozenset(pictures): pixels(first) not in p, 3000)
+            wait_until(page, lambda p=frozenset(pictures): pixels(first) not in p, 15000)
             pictures.add(pixels(first))
             notebook.screenshot(artefacts / f"{name}_{shown or 'both'}.png")
         assert len(pictures) == 3, "the figure's words do not follow the language"
