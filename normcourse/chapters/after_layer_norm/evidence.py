@@ -190,7 +190,7 @@ def minus_pre_norm_by_rate(kind):
 def sensitivity(runs):
     """Series by seed: how much the held-out loss loses, on average over the learning rates, to that at the best one.
 
-    Wortsman et al., "Small-scale proxies for large-scale Transformer training instabilities" (2023), section 2.2: the
+    Wortsman et al., "Small-scale proxies for large-scale Transformer training instabilities" (2023): the
     mean over rates in equal steps of their logarithm of min(loss, loss before the first step) − loss at the best rate.
     """
     loss = runs.assign(loss=runs[["held_out_loss", "before"]].min(axis=1)).pivot(
