@@ -205,6 +205,9 @@ def drawing(frame, ax):
     canvas.finding(ax, f"共 {len(frame)} 点", f"{len(frame)} points")
 
 
+PIXEL = "R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+
+
 @pytest.fixture(scope="module")
 def drawn():
     asked = explorers.ask(experiment, drawing, depth=(1, 4), kind=["a", "b"], play="depth")
@@ -264,6 +267,14 @@ def test_a_page_starts_at_the_explorers_own_position(drawn):
     assert given["controls"][0]["label"] == "层数" and 'lang="zh-CN"' in html and "共 3 点" in html
 
 
+def test_a_heavy_first_picture_waits_for_the_others_and_the_stored_one_stands_in_its_place(drawn, monkeypatch):
+    page, _ = drawn
+    assert "<svg" in player.markup(page, "en", "frames.js", "live.ipynb", png="QUJD")
+    monkeypatch.setattr(player, "INLINE", 100)
+    heavy = player.markup(page, "en", "frames.js", "live.ipynb", png="QUJD")
+    assert "<svg" not in heavy and "base64,QUJD" in heavy and page["alt"]["en"].split("\n")[0] in heavy
+
+
 def test_words_on_dark_are_legible_and_shapes_keep_the_colours_of_the_data():
     words = frames._colours('<text style="fill: #0072b2">', True)
     dark = re.search(r"light-dark\(#0072b2, (#\w+)\)", words)[1]
@@ -273,7 +284,7 @@ def test_words_on_dark_are_legible_and_shapes_keep_the_colours_of_the_data():
 
 
 @pytest.mark.slow
-def test_the_check_moves_a_player_everywhere_and_sees_what_is_wrong_with_it(drawn, tmp_path):
+def test_the_check_moves_a_player_everywhere_and_sees_what_is_wrong_with_it(drawn, tmp_path, monkeypatch):
     from tools.browser import chromium
     from tools.site import check
 
@@ -281,16 +292,18 @@ def test_the_check_moves_a_player_everywhere_and_sees_what_is_wrong_with_it(draw
     own = ROOT / "tools" / "site"
     script = f"<script>{(own / 'player.js').read_text(encoding='utf-8')}</script>"
 
-    def seen(text):
+    def seen(text, png=None):
         (tmp_path / "frames.js").write_text(text, encoding="utf-8")
-        html = player.markup(page, "en", "frames.js", "live.ipynb")
+        html = player.markup(page, "en", "frames.js", "live.ipynb", png=png)
         (tmp_path / "page.html").write_text(f'<meta charset="utf-8">{html}{script}', encoding="utf-8")
         with chromium(800, 700) as browser:
             browser.goto((tmp_path / "page.html").as_uri())
             return browser.locator(".nc-player").evaluate(check.STEP)
 
-    done = seen(files["en"])
-    assert done["keys"] == page["pictures"] == len(done["steps"]) + 1 and done["wrong"] == []
+    monkeypatch.setattr(player, "INLINE", 0)
+    for png in (None, PIXEL):  # the first picture in the page, or in the file with the others
+        done = seen(files["en"], png)
+        assert done["keys"] == page["pictures"] == len(done["steps"]) + 1 and done["wrong"] == []
 
     name, data = unpacked(files["en"])
     pictures = {

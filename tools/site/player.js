@@ -28,7 +28,7 @@
       this.said = root.querySelector(".nc-said");
       this.position = [...this.given.start];
       this.nodes = new Map();  // a picture that is not in the page yet, as of a closed claim, is loaded with the rest
-      if (this.stage.firstElementChild) this.nodes.set(this.key(), this.stage.firstElementChild);
+      if (this.stage.querySelector("svg")) this.nodes.set(this.key(), this.stage.firstElementChild);
       this.inputs = this.given.controls.map((control, i) => this.control(control, i));
       this.buttons();
       this.mark();

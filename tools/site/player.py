@@ -6,6 +6,7 @@ import json
 from .languages import TAGS, pick
 
 MILLISECONDS = 250  # a step of ▶
+INLINE = 60_000  # a first picture with more characters comes with the others; till then there is the stored one
 WORDS = {
     "play": ("▶ 播放", "▶ Play"),
     "stop": ("■ 停止", "■ Stop"),
@@ -25,12 +26,15 @@ OPEN = "打开 notebook", "open the notebook"
 FEWER = "这里的滑块走 {} 个预先画好的位置。", "The sliders walk through {} positions drawn ahead."
 
 
-def markup(page, code, frames, notebook, attributes=""):
+def markup(page, code, frames, notebook, attributes="", png=None):
     """The HTML of an explorer that was drawn ahead.
 
     Args: page: its entry of `frames.known`. frames, notebook: addresses of its pictures and of the live notebook.
-        attributes: of the element, besides.
+        attributes: of the element, besides. png: the stored picture (base64), if there is one.
     """
+    first = page["first"][code]
+    if png and len(first) > INLINE:
+        first = f'<img src="data:image/png;base64,{"".join(png.split())}" alt="">'
     controls = [
         {key: c[key] for key in ("name", "kind")} | {"label": c["label"][code], "values": c["values"][code]}
         for c in page["controls"]
@@ -45,7 +49,7 @@ def markup(page, code, frames, notebook, attributes=""):
     return (
         f'<div class="nc-player" lang="{TAGS[code]}" data-frames="{frames}" data-notebook="{notebook}"{attributes}>'
         f'<script type="application/json">{config}</script><div class="nc-controls"></div>'
-        f'<div class="nc-stage" role="img" aria-label="{html.escape(page["alt"][code])}">{page["first"][code]}</div>'
+        f'<div class="nc-stage" role="img" aria-label="{html.escape(page["alt"][code])}">{first}</div>'
         f'<p class="nc-note" hidden></p><p class="nc-said" role="status"></p>{said}</div>'
     )
 

@@ -168,7 +168,7 @@ def _output(given, code, page, frames_at, live, moves):
     data = given.get("data", {})
     if "image/png" in data:
         if page and "first" in page:
-            found = player.markup(page, code, frames_at(page), live)
+            found = player.markup(page, code, frames_at(page), live, png=data["image/png"])
         else:
             alt = given.get("metadata", {}).get("image/png", {}).get("alt", data.get("text/plain", ""))
             found = player.still(data["image/png"], alt, code, live if moves else None)
