@@ -56,9 +56,8 @@ def test_notebook_in_jupyterlab(name, source, lab, artefacts):
         print(f"{name}: {seconds:.0f} s")
 
         # what has no word of its own says what it is: to a screen reader, and not as a tooltip over each picture
-        named = (
-            "[...document.querySelectorAll('.nc-explorer img')].filter(i => i.checkVisibility() && i.clientHeight > 99)"
-        )
+        named = "[...document.querySelectorAll('.nc-explorer img')].filter(i => i.clientHeight > 99 && "
+        named += "i.checkVisibility({ visibilityProperty: true }))"
         assert page.evaluate(f"{named}.every(i => i.alt.length > 20 && !i.title)")
         assert page.evaluate(f"{named}.length") >= expected
         handles = "[...document.querySelectorAll('.nc-explorer .noUi-handle')]"
@@ -162,6 +161,9 @@ def test_a_position_sent_ahead_is_shown_while_the_kernel_is_busy(lab, artefacts)
             assert wait_until(page, lambda: pixels(explorer) != pictures[-1]), "no step while the kernel was busy"
             pictures.append(pixels(explorer))
         assert len(set(pictures)) == 3 and pictures[3:] == [pictures[1], pictures[0]]
+        ready = "i => i.checkVisibility() && !i.checkVisibility({ visibilityProperty: true })"
+        ready = f"[...document.querySelectorAll('.nc-reel img')].map({ready})"
+        assert page.evaluate(ready) == [n in (1, 2, 5) for n in range(10)], "the browser has not drawn the next ones"
         assert len(page.evaluate("[...heights]")) == 1, "the page moves, or is blank, between two pictures"
         page.keyboard.press("ArrowRight")  # depth 4, whose picture is not to be had
         sign = page.locator(".nc-reel img[src^='data:image/svg']:visible")

@@ -3,8 +3,9 @@
 For each explorer of each notebook, in JupyterLab in headless Chromium:
     step      one arrow key on the first slider, to a position sent ahead, a fifth of a second after the last picture
     jump      a click far away on the slider's track, to a position sent ahead or not
-    label     one arrow key on a bare slider whose number the kernel writes into a label
-    interact  the same experiment and drawing under `ipywidgets.interact`, a new figure and `plt.show()` each time
+    label     one arrow key on a bare slider whose number the kernel writes into a label, after each explorer
+    interact  the same experiment and drawing under `ipywidgets.interact`, a new figure and `plt.show()` each time;
+              a fourth as often
 A time is taken in the browser: from the key or mouse event to the first frame shown with the new picture in it.
     sent      megabytes that lie in the browser at the end
     cell      running a one-line cell of the learner's own, at rest and while the explorer draws ahead
@@ -184,7 +185,7 @@ def bench(page, address, lesson, folder, steps, jumps):
         mine, far = ours.steps(steps, settle=lambda: settle(opened)), ours.jumps(jumps)
         page.wait_for_timeout(2000)
         theirs = Timed(page, page.locator(".widget-interact").nth(i))
-        its, its_far = theirs.steps(steps), theirs.jumps(jumps)
+        its, its_far = theirs.steps(max(4, steps // 4)), theirs.jumps(max(2, jumps // 2))
         label = Timed(page, page.locator(".bench-label")).steps(steps)
         rows.append(Row(f"{lesson.name[:2]} {name}", mine, label, its, far, its_far, state(opened)[1 + i] / 1e6))
         print(rows[-1], flush=True)

@@ -156,7 +156,7 @@ def pixels(explorer):
     """What tells one picture from another: the bytes behind the one that an explorer shows."""
     return explorer.evaluate(
         """async box => {
-            const shown = image => image.checkVisibility() && /^(data:image.png|blob:)/.test(image.src);
+            const shown = image => image.checkVisibility({visibilityProperty: true}) && /^(data:image.png|blob:)/.test(image.src);
             const image = [...box.querySelectorAll('img')].filter(shown).at(-1);
             const data = await (await fetch(image.src)).arrayBuffer();
             const hash = await crypto.subtle.digest('SHA-1', data);

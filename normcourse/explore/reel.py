@@ -35,13 +35,21 @@ const name = () => {
 const watched = { subtree: true, childList: true, characterData: true, attributeFilter: ['title'] };
 if (box) { name(); new MutationObserver(name).observe(box, watched) }"""
 
-# the images of the reel without the bar of tabs over them; and controls that a phone has room for
+# The images of the reel without the bar of tabs over them; and controls that a phone has room for. Of the explorer that
+# is at hand, the two images before the one shown and the two after it are laid out and not seen, each with a layer of
+# its own: so the browser has decoded and drawn a picture before it gets there.
 STYLE = (
     f"""<style onload="{NAMES}">"""
     + """@keyframes nc-wait { 0%, 99% { opacity: 0 } 100% { opacity: 1 } }
 .jupyter-widgets.nc-reel > .widget-tab-bar { display: none }
-.jupyter-widgets.nc-reel > .widget-tab-contents { padding: 0; border: 0; overflow: hidden; background: none }
-.nc-reel img { display: block }
+.jupyter-widgets.nc-reel > .widget-tab-contents {
+  display: grid; grid-template-columns: minmax(0, 1fr); padding: 0; border: 0; overflow: hidden; background: none }
+.nc-reel img { display: block; grid-area: 1 / 1 }
+.nc-explorer:is(:hover, :focus-within) .nc-reel img { will-change: transform }
+.nc-explorer:is(:hover, :focus-within) .nc-reel :is(img:not(.lm-mod-hidden) + img,
+    img:not(.lm-mod-hidden) + img + img, img:has(+ img:not(.lm-mod-hidden)),
+    img:has(+ img + img:not(.lm-mod-hidden)))[src^="data:image/png"] {
+  display: block !important; visibility: hidden }
 .nc-reel img[src^="data:image/gif"] { height: 0; visibility: hidden }
 .nc-reel img[src^="data:image/svg"] {
   animation: nc-wait .6s; height: 26px; object-fit: none !important; object-position: 0 0 }

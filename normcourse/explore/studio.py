@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import sys
 import threading
 import time
 from collections import OrderedDict
@@ -11,6 +12,7 @@ import torch
 
 PAUSE = 0.05  # seconds without a move before drawing ahead, so that the browser gets to paint
 LONG_PAUSE = 0.5  # and before drawing all along the slider, and the neighbours along the others
+TURN = 0.0005  # seconds after which a thread that draws lets others run: a cell asks for its turn a dozen times
 
 
 class Studio:
@@ -40,6 +42,7 @@ class Studio:
             if self.threads:
                 return
             torch.set_num_threads(1)
+            sys.setswitchinterval(min(TURN, sys.getswitchinterval()))
             self.threads = [threading.Thread(target=t, daemon=True) for t in (self._serve, self._work_ahead)]
             for thread in self.threads:
                 thread.start()
