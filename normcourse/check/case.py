@@ -10,6 +10,7 @@ another process, and the learner's code needs to see nothing else.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +65,19 @@ class Case:
     rounding: float | None = None
     dtype: torch.dtype | tuple | None = None
     device: str = "cpu"
+
+    @cached_property
+    def floating(self):
+        """The floating tensors that go in."""
+        every = [*tensors(self.inputs).values(), *tensors(self.state or {}).values()]
+        return [tensor for tensor in every if tensor.is_floating_point()]
+
+    @cached_property
+    def largest(self):
+        """The largest absolute value of all finite numbers that go in; 0 if there is none."""
+        numbers = [abs(value) for value in self.inputs.values() if type(value) in (int, float)]
+        sizes = [t[t.isfinite()].abs().max().item() for t in self.floating if t.isfinite().any()]
+        return max([*numbers, *sizes], default=0.0)
 
 
 @dataclass(frozen=True)

@@ -68,10 +68,11 @@ def differences(got, want, case):
     if len(got.results) != len(want.results) or nothing or (want.kind, got.kind) == ("tensor", "1 tensors"):
         yield _wrong_kind(got.kind, want.kind)
         return
+    first = next((t.dtype for t in tensors(case.inputs).values() if t.is_floating_point()), None)
     for index, (mine, exact, number) in enumerate(zip(got.results, want.results, want.numbers)):
         several = len(want.results) > 1
         which = (f"第 {index + 1} 个结果", f"result {index + 1}") if several else ("结果", "the result")
-        dtype = case.dtype[index] if isinstance(case.dtype, tuple) else case.dtype or _first_dtype(case)
+        dtype = case.dtype[index] if isinstance(case.dtype, tuple) else case.dtype or first
         wrong = _wrong_result(mine, exact, number, dtype, case, *which)
         if wrong:
             yield replace(wrong, part=str(index))
@@ -178,28 +179,16 @@ def _same(a, b, case):
     return a.is_meta or _difference(a, b.double(), case, SAME_FORMULA if narrow else ROUNDING.get(a.dtype)) is None
 
 
-def _first_dtype(case):
-    return next((t.dtype for t in tensors(case.inputs).values() if t.is_floating_point()), None)
-
-
 def _eps(result, case):
     """Of the dtype that a result was computed in: the least precise around, but fp32 where that is half precision."""
-    wide = all(t.dtype == torch.float64 for t in (result, *_given(case)))
+    wide = all(t.dtype == torch.float64 for t in (result, *case.floating))
     return torch.finfo(torch.float64 if wide else torch.float32).eps
 
 
 def _noise(result, case):
     """What may be left in a result where terms cancel. The size of these is not known: at most that of the inputs, and
     of 1 where they are larger, because a norm, say, first divides by it."""
-    numbers = [abs(value) for value in case.inputs.values() if type(value) in (int, float)]
-    largest = [t[t.isfinite()].abs().max().item() for t in _given(case) if t.isfinite().any()]
-    return TERMS * _eps(result, case) * min(1.0, max([*numbers, *largest], default=0.0))
-
-
-def _given(case):
-    """The floating tensors that go into a case."""
-    every = [*tensors(case.inputs).values(), *tensors(case.state or {}).values()]
-    return [tensor for tensor in every if tensor.is_floating_point()]
+    return TERMS * _eps(result, case) * min(1.0, case.largest)
 
 
 def _difference(mine, exact, case, rounding=None):
@@ -207,7 +196,7 @@ def _difference(mine, exact, case, rounding=None):
     without it that of the case or of the dtype."""
     if rounding is None:
         rounding = case.rounding
-    half = mine.dtype in HALF and any(t.dtype in HALF for t in _given(case))  # the answer does not choose it
+    half = mine.dtype in HALF and any(t.dtype in HALF for t in case.floating)  # the answer does not choose it
     if rounding is None:
         rounding = ROUNDING.get(
             torch.float32 if mine.dtype in HALF and not half else mine.dtype, ROUNDING[torch.float64]

@@ -46,8 +46,10 @@ def rules(task):
             return result
 
     def watch(frame, event, _):
+        if event != "call":
+            return
         file, name = frame.f_code.co_filename, frame.f_code.co_name
-        if event != "call" or name == "<module>":
+        if name == "<module>":
             return
         plainly = name.strip("_").removeprefix("nan")
         if plainly in without and file.startswith(LIBRARIES):

@@ -223,7 +223,8 @@ def serve(shell, closing, confined):
             raised, _, line = (raised or "").partition(" ")
             wire.send(connection, {"cell": cell.number, "raised": raised or None, "line": int(line or 0)})
     if confined:
-        _end_idle_threads(shell)
+        if not header["restricted"]:  # else no cell has run that could have started one
+            _end_idle_threads(shell)
         SET_THREADS(1)  # OpenMP would start more for an answer, cannot, and ends the process
         torch.set_num_threads = torch.set_num_interop_threads = lambda count: None
         confine.stay_alone()
