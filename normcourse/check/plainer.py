@@ -106,6 +106,12 @@ class Plainer(ast.NodeTransformer):
         node.returns = None
         return self.generic_visit(node)
 
+    def visit_Assign(self, node):
+        target = node.targets[0]
+        if isinstance(target, ast.Attribute) and target.attr in WORDS:  # what a function is called is of no use here
+            return ast.copy_location(ast.Pass(), node)
+        return self.generic_visit(node)
+
     def visit_AnnAssign(self, node):
         self.generic_visit(node)
         made = ast.Assign([node.target], node.value) if node.value else ast.Pass()
