@@ -307,7 +307,6 @@ REVIEWED = {
 triton_rms_norm = RMSNorm.apply""",
     ],
     "numpy on shapes": [IMPORTS + "\nimport numpy as np", ROWS, LAUNCH.replace("kernel[(m,)]", "kernel[(int(np.prod(x.shape[:1])),)]")],
-    "no whole number in a grid": [IMPORTS, ROWS, LAUNCH.replace("kernel[(m,)]", "kernel[(m / 1,)]")],
     "autotune": [
         IMPORTS,
         ROWS.replace("@triton.jit", "@triton.autotune(configs=[triton.Config({}, num_warps=4)], key=['N'])\n@triton.jit"),

@@ -50,13 +50,20 @@ def test_kernels_as_people_write_them_are_right(style, world):
     [
         ("autograd.Function", "3:1: torch.autograd.Function"),
         ("numpy on shapes", "3:3: numpy.prod"),
-        ("no whole number in a grid", "3:3: launch: grid"),
         ("autotune", "2:1: triton.autotune"),
     ],
 )
 @pytest.mark.parametrize("world", WORLDS)
 def test_what_is_for_the_instructor_to_see_is_said_with_its_place(style, place, world):
     assert found(*REVIEWED[style], world=world) == place
+
+
+@pytest.mark.parametrize(
+    "grid", ["[m]", "(m / 1,)", "(True,)", "((m,),)", "m", "lambda meta: [m]", "x.dtype", "Grid()"]
+)
+def test_a_grid_is_a_tuple_of_whole_numbers_or_a_function_that_says_it(grid):
+    own = "class Grid:\n    def __len__(self): return 1\n    def __getitem__(self, i): return 2\n"
+    assert found(IMPORTS, ROWS, own + LAUNCH.replace("kernel[(m,)]", f"kernel[{grid}]")) == "3:6: launch: grid"
 
 
 @pytest.mark.parametrize("name", hostile.ATTACKS)

@@ -154,7 +154,7 @@ class Launches:
             if type(value) is not torch.Tensor and not constant(value):
                 raise not_understood(f"launch: {type(value).__name__}")
         grid = grid(kernel.bound(values, options)) if callable(grid) else grid
-        if not isinstance(grid, tuple | list) or not all(type(size) is int for size in grid):
+        if not isinstance(grid, tuple) or not all(type(size) is int for size in grid):
             raise not_understood("launch: grid")
         if self.error is not None:
             raise self.error

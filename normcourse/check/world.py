@@ -21,6 +21,7 @@ import string
 import torch
 
 from . import allowed
+from .case import tensors
 from .cutting import NotUnderstood, cut, not_understood, where
 from .launches import Launches, Tensor
 from .plainer import GUARDS, WORDS, Plainer
@@ -250,8 +251,8 @@ def _computes(path):
 
 
 def _instead_of_kernels(path, *arguments, **options):
-    if path.startswith("numpy.") and not any(isinstance(one, torch.Tensor) for one in [*arguments, *options.values()]):
-        raise not_understood(path)  # of shapes, perhaps
+    if not tensors([arguments, options]):
+        raise not_understood(path)  # it may be about shapes
     raise ForbiddenCall(path if path.startswith("numpy.") else path.rpartition(".")[2])
 
 
