@@ -32,6 +32,8 @@ def found(*cells, world="judge", cases=slice(2)):
         function = WORLDS[world](TASK).answer(cutting.read(notebook.read(made(*cells))), TASK.name)
     except NotUnderstood as error:
         return str(error)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
     for case, right in list(zip(TASK.cases, TASK.right))[cases]:
         given = answer(function, case, TASK)
         if difference := compare(given, right, case):

@@ -29,9 +29,14 @@ KEPT |= {"flatten"}  # what these copy was stored if the original was
 
 
 def interpreted():
-    """Whether kernels run in Triton's interpreter here."""
+    """Whether kernels run in Triton's interpreter here, and it is made as `Kernel` and `Memory` know it."""
     triton = sys.modules.get("triton")
-    return triton is not None and not isinstance(triton.language.sum, triton.JITFunction)
+    if triton is None or isinstance(triton.language.sum, triton.JITFunction):
+        return False
+    from triton.runtime import interpreter
+
+    names = ("ASTTransformer", "InterpretedFunction", "interpreter_semantic", "_interpreter")
+    return all(hasattr(interpreter, name) for name in names)
 
 
 class Memory:

@@ -386,12 +386,6 @@ torch_itself(
     "return z.to(x.dtype)",
 )
 torch_itself(
-    "in another thread",
-    "computes where nobody looks",
-    "pool = ThreadPoolExecutor(1)\nreturn copied(pool.submit(right, x, weight, eps).result())",
-    "from concurrent.futures import ThreadPoolExecutor",
-)
-torch_itself(
     "by the gradient",
     "adds up in the backward pass of indexing",
     """y = right(x, weight, eps)
@@ -453,7 +447,6 @@ in_kernel(
 )
 in_kernel("a lambda", "writes a function in a kernel", "f = lambda x, w: tiles(x, w, N, eps)\ny = f(x, w)")
 in_kernel("a comprehension", "computes in a comprehension", "y = [tiles(x, w, N, eps) for _ in range(1)][0]")
-in_kernel("a nested function", "defines a function in a kernel", "def f(x): return tiles(x, w, N, eps)\ny = f(x)")
 in_kernel("an import", "imports in a kernel", "from __main__ import tiles as f\ny = f(x, w, N, eps)")
 in_kernel("an item of a table", "takes a function from a table", "y = TABLE[0](x, w, N, eps)", "TABLE = (tiles,)")
 in_kernel(
@@ -490,10 +483,4 @@ theirs = triton
 class triton:
     next_power_of_2 = theirs.next_power_of_2
     jit = staticmethod(lambda f: theirs.jit(other))""",
-)
-in_kernel(
-    "memory of others",
-    "keeps what it computes in memory that is not a tensor's",
-    """z = (X.to(tl.uint64, bitcast=True) + 0).to(tl.pointer_type(tl.float32), bitcast=True)
-y = x / tl.sqrt(tl.sum(x * x) / N + eps) * w + 0 * tl.load(z)""",
 )
