@@ -1102,12 +1102,15 @@ def marked(cells):
 
 @needs_linux
 @pytest.mark.slow
-def test_kernels_as_people_write_them_earn_everything_and_ways_round_them_nothing(sandbox, tests_of_10, tmp_path):
+def test_kernels_as_people_write_them_earn_everything_and_ways_round_them_nothing(
+    sandbox, tests_of_10, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("normcourse.grade.judge._explain", lambda *arguments: None)  # what is said is not asked here
+    quick = [(n, cells) for n, (_, cells) in hostile_kernels.ATTACKS.items() if hostile_kernels.OF_BITS not in cells]
     kinds = {
         "honest": kernels.STYLES,
         "reviewed": kernels.REVIEWED,
-        # A few of each kind; `test_kernels` has all of them in the second world.
-        "attack": {name: cells for name, (_, cells) in [*hostile_kernels.ATTACKS.items()][::7]},
+        "attack": dict(quick[::3]),  # `test_kernels` has all of them in the second world
     }
     names = {f"{kind}_{i}": name for kind, listed in kinds.items() for i, name in enumerate(listed)}
     notebooks = {f"{kind}_{i}": marked(cells) for kind, all_ in kinds.items() for i, cells in enumerate(all_.values())}
@@ -1141,9 +1144,11 @@ def exam_of_10(tests_of_10):
 
 @needs_linux
 @pytest.mark.slow
-def test_wrong_kernels_earn_what_their_numbers_do_and_leave_nothing_open(sandbox, tests_of_10, exam_of_10, tmp_path):
-    """In the second world, too, wrong is wrong: nobody has to look at these."""
-    listed = [one for one in answers.MUTANTS if one[1].__module__.endswith(".10_fused_kernels.answers")]
+def test_wrong_kernels_are_wrong_in_the_second_world_too_so_nobody_has_to_look(
+    sandbox, tests_of_10, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("normcourse.grade.judge._explain", lambda *arguments: None)  # what is said is not asked here
+    listed = [one for one in answers.MUTANTS if one[0].startswith("triton_")]
     results = grades(hand_in(tmp_path / "all", **as_notebooks(listed)), tmp_path / "out", tests_of_10, sandbox)
     parts = [(task, part) for result in results.values() for task, part in result["tasks"].items()]
     parts = [(task, part) for task, part in parts if "missing" not in part["failed"]]
