@@ -329,3 +329,13 @@ def test_the_check_prints_nothing_twice_and_says_nothing_where_kernels_are_compi
     shell = notebook_with(*SAID["wrapper"])
     monkeypatch.setattr(alone, "interpreted", lambda: False)
     assert said(shell, TASK.name) == ""
+
+
+def test_the_check_looks_at_the_clock_before_each_launch():
+    world = alone.Alone(TASK, 60)
+    function = f"{COPY}\ndef triton_rms_norm(x, y):\n    copy[(1,)](x, y, 12, BLOCK=16)\n    return y"
+    run = world.answer(cutting.read(notebook.read(made(IMPORTS, function))), TASK.name)
+    assert torch.equal(run(X, torch.empty_like(X)), X)
+    world.end = 0
+    with pytest.raises(alone.Late):
+        run(X, torch.empty_like(X))

@@ -87,9 +87,12 @@ class Alone(World):
     def compiled(module):
         return compile(ast.fix_missing_locations(Guarded().visit(module)), FILE, "exec")
 
-    def _getattr(self, value, name):
+    def _look(self):
         if time.monotonic() > self.end:
             raise Late
+
+    def _getattr(self, value, name):
+        self._look()
         return super()._getattr(value, name)
 
 

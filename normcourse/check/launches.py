@@ -125,10 +125,15 @@ class Wrapper(TorchFunctionMode):
 
 
 class Launches:
-    """The kernels of one answer. code: as `cutting.read` gives it."""
+    """The kernels of one answer.
 
-    def __init__(self, code):
-        self.code, self.stored, self.error = code, {}, None
+    Args:
+        code: as `cutting.read` gives it.
+        before: called before each launch.
+    """
+
+    def __init__(self, code, before):
+        self.code, self.before, self.stored, self.error = code, before, {}, None
 
     def jit(self, function=None, **options):
         """`triton.jit`. options say how to compile. Raises: NotUnderstood."""
@@ -164,6 +169,7 @@ class Launches:
         if self.error is not None:
             raise self.error
         ready = kernel.ready()
+        self.before()
         try:
             with torch._C.DisableTorchFunction(), self._watched(tensors):
                 ready.run(*values, grid=tuple(grid), warmup=False, **options)
