@@ -226,9 +226,9 @@ ATTRIBUTES = {
     slice: "start stop step",
 }
 ATTRIBUTES = {kind: frozenset(names.split()) for kind, names in ATTRIBUTES.items()}
-TENSOR_BESIDE_KERNELS = """T bfloat16 clone contiguous cpu data detach device dim double dtype element_size flatten float
-get_device half is_contiguous is_cuda is_floating_point is_leaf is_meta itemsize mT nbytes ndim new_empty new_zeros
-numel requires_grad requires_grad_ reshape shape size squeeze stride to type type_as unsqueeze view view_as"""
+TENSOR_BESIDE_KERNELS = """T bfloat16 clone contiguous cpu data detach device dim double dtype element_size flatten
+float get_device half is_contiguous is_cuda is_floating_point is_leaf is_meta itemsize mT nbytes ndim new_empty
+new_zeros numel requires_grad requires_grad_ reshape shape size squeeze stride to type type_as unsqueeze view view_as"""
 TENSOR_BESIDE_KERNELS = frozenset(TENSOR_BESIDE_KERNELS.split())
 MODULE = frozenset(MODULE.split())
 KINDS = {*ATTRIBUTES, *(getattr(torch.nn, name) for name in NN.split()), bool, range, type(None)}  # what `type` says
