@@ -107,8 +107,8 @@ class Plainer(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Assign(self, node):
-        target = node.targets[0]
-        if isinstance(target, ast.Attribute) and target.attr in WORDS:  # what a function is called is of no use here
+        target, *more = node.targets
+        if isinstance(target, ast.Attribute) and target.attr in WORDS and not more:  # nobody asks what it is called
             return ast.copy_location(ast.Pass(), node)
         return self.generic_visit(node)
 
