@@ -1200,7 +1200,8 @@ def test_honest_answers_with_the_habits_of_python_are_followed():
         trees = [ast.parse(cell) for cell in cells]
         for node in [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
             names = [argument.arg for argument in node.args.args]
-            if names[:1] != ["self"] or node.name == "forward":
+            kernel = any("jit" in ast.unparse(decorator) for decorator in node.decorator_list)
+            if not kernel and (names[:1] != ["self"] or node.name == "forward"):
                 node.body[:0] = ast.parse(HABIT).body
         markers = ["\n".join(re.findall("^# EXERCISE: .*\n", cell)) for cell in cells]
         cells = [marker + ast.unparse(tree) for marker, tree in zip(markers, trees)]

@@ -170,6 +170,7 @@ def grade(submission, content, exam, sandbox):
     disturbed, notes = attempt.disturbed, []
     if left:
         with begin() as attempt:
+            attempt.reading()  # its cells are run, whatever is asked of them
             for name in left:
                 if name not in missing:
                     settle(tasks[name], results[name], _judge(tasks[name], exam.trials[name], attempt))
