@@ -18,6 +18,7 @@ UNDERSTOOD = [
     "def g(x): return x\ndef f(x):\n    print(f'{x.sum():.2f}')\n    return g(x) + g(x)\n%time f(1)",
     "import functools\ndef say(g):\n    @functools.wraps(g)\n    def h(*a):\n        print('{} {:.2f}'.format(g.__name__, 0.0))"
     "\n        return g(*a)\n    return h\n@say\ndef f(x): return x * 2",
+    "def twice(g):\n    def h(x): return 2 * g(x)\n    h.__name__ = g.__name__\n    return h\n@twice\ndef f(x): return x",
     "from collections import namedtuple\nP = namedtuple('P', 'high low')\ndef f(x): return P(x * 2, 0).high",
     "count = 0\ndef f(x):\n    global count\n    count += 1\n    return x * (count + 1)",
     "W = []\nfor k in range(3):\n    W.append(k)\ndef f(x): return x * W[-1]",

@@ -48,8 +48,9 @@ from normcourse.grade.collect import collect
 from normcourse.grade.run import Run
 from normcourse.grade.sandbox import NoSandbox, Sandbox
 
-from . import answers
+from . import answers, kernels
 from .hostile import ATTACKS, HONEST, IMPORTS
+from .hostile import kernels as hostile_kernels
 from .hostile import notebook as made
 from .sources import NOT_UNDERSTOOD, UNDERSTOOD
 from .test_second_world import FOLLOWED, NOT_FOLLOWED, RELATIVE, said
@@ -311,58 +312,6 @@ def test_a_single_notebook_or_zip_can_be_graded_and_a_folder_that_is_not_there_i
 
 
 # What the code of a notebook says -------------------------------------------------------------------------------------
-
-
-def broken(*cells):
-    return [name for _, name in notebook.evasions(notebook.read(made(*cells)))]
-
-
-GRADED = "# EXERCISE: layer_norm\ndef layer_norm(x, weight=None, bias=None, eps=1e-5):\n    "
-
-
-@pytest.mark.parametrize(
-    "cell",
-    [
-        GRADED + '"""Like F.layer_norm, but no TorchFunctionMode."""\n    return x',
-        GRADED + "# not F.layer_norm(x), not eval, not ctypes\n    return x",
-        "import torch.nn.functional as F\ny = F.layer_norm(x, (3,)) - layer_norm(x)\ny.sum().backward()\nx.grad",
-        "model.eval()\ntorch.compile(model)\n'layer_norm' in globals()\n'google.colab' in sys.modules\nvars(model)",
-        "getattr(torch, 'float32')\nfor name in ('float16', 'bfloat16'):\n    getattr(torch, name)",
-        "check('layer_norm', 3)\n%timeit layer_norm(x)\n!ls",
-        "get_ipython().run_line_magic(magic_name='load_ext', line='autoreload')\nget_ipython().run_line_magic()",
-        "import inspect, pickle, threading, subprocess, importlib, pdb, cProfile\ninspect.signature(f)\nimportlib.reload(m)",
-        "timeit.timeit('layer_norm(x)', globals=globals(), number=9)\nclass Timer: pass\nwith Timer('a'): pass",
-        "import triton\n@triton.jit\ndef kernel(x): pass\ntorch.jit.script(f)\nf.__code__.co_varnames\nm.__dict__",
-        "try:\n    pass\nexcept ValueError as fx:\n    print(fx)\ncffi = 2; print(cffi)\neval('1 + 1')",
-    ],
-)
-def test_honest_code_goes_round_no_rule(cell):
-    assert broken(cell) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "cell"),
-    [
-        ("exec", "exec(text)"),
-        ("exec", "run = exec"),
-        ("exec", "ｅｘｅｃ(text)"),
-        ("exec", "%%time\nx = !ls\nexec(text)"),
-        ("eval", "eval('sys._getframe()')"),
-        ("DisableTorchFunction", "torch._C.DisableTorchFunction()"),
-        ("f_back", "getattr(frame, 'f_' + 'back')"),
-        ("ctypes", "import ctypes as c"),
-        ("_getframe", "from sys import _getframe as frame"),
-        ("setprofile", "from sys import setprofile as s"),
-        ("import_module", "importlib.import_module(name)"),
-        ("_refs", "importlib.import_module('torch._refs')"),
-        ("__globals__", "match f:\n    case object(__globals__=g): pass"),
-        ("fx", "from torch import *\nif False: fx = 1\nfx.symbolic_trace(f)"),
-        ("%run", "%run helper.py"),
-    ],
-    ids=lambda value: value if len(value) < 20 else "",
-)
-def test_code_that_goes_round_the_rules_is_named(name, cell):
-    assert name in broken(cell)
 
 
 def test_a_marker_that_was_lost_is_replaced_by_metadata_or_by_what_the_cell_defines():
@@ -843,7 +792,7 @@ def test_comparing_with_what_a_task_forbids_costs_nothing_in_another_cell_and_ev
 
 def alone(source, name="f", without=(), closed=()):
     """What a name is in the second world."""
-    task = SimpleNamespace(without=without, closed=closed)
+    task = SimpleNamespace(without=without, only=(), closed=closed)
     return restricted.Restricted(task).answer(cutting.read(notebook.read(made(source))), name)
 
 
@@ -953,7 +902,8 @@ def test_an_answer_uses_what_was_defined_when_its_cell_ran():
     cells = notebook.read(made("def g(x): return x + x", "# EXERCISE: f\ndef f(x): return g(x)", "def g(x): return 0"))
     notebook.mark(cells, ["f"])
     assert torch.equal(
-        restricted.Restricted(SimpleNamespace(without=(), closed=())).answer(cutting.read(cells), "f")(X), X * 2
+        restricted.Restricted(SimpleNamespace(without=(), only=(), closed=())).answer(cutting.read(cells), "f")(X),
+        X * 2,
     )
 
 
@@ -1135,6 +1085,77 @@ def test_honest_answers_in_other_words_earn_everything_in_the_sandbox(sandbox, t
     ]
 
 
+@pytest.fixture(scope="module")
+def tests_of_10(tmp_path_factory):
+    """The hidden tests of exercise 10 alone."""
+    folder = tmp_path_factory.mktemp("hidden")
+    shutil.copy(HIDDEN / "shared.py", folder)
+    shutil.copytree(HIDDEN / "10_fused_kernels", folder / "10_fused_kernels")
+    return folder
+
+
+def marked(cells):
+    """The same cells, the last of which is graded for `triton_rms_norm`."""
+    *before, last = cells
+    return [*before, f"# EXERCISE: triton_rms_norm\n{last.removeprefix(hostile_kernels.MARKER)}"]
+
+
+@needs_linux
+@pytest.mark.slow
+def test_kernels_as_people_write_them_earn_everything_and_ways_round_them_nothing(
+    sandbox, tests_of_10, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("normcourse.grade.judge._explain", lambda *arguments: None)  # what is said is not asked here
+    quick = [(n, cells) for n, (_, cells) in hostile_kernels.ATTACKS.items() if hostile_kernels.OF_BITS not in cells]
+    kinds = {
+        "honest": kernels.STYLES,
+        "reviewed": kernels.REVIEWED,
+        "attack": dict(quick[::3]),  # `test_kernels` has all of them in the second world
+    }
+    names = {f"{kind}_{i}": name for kind, listed in kinds.items() for i, name in enumerate(listed)}
+    notebooks = {f"{kind}_{i}": marked(cells) for kind, all_ in kinds.items() for i, cells in enumerate(all_.values())}
+    results = grades(hand_in(tmp_path / "all", **notebooks), tmp_path / "out", tests_of_10, sandbox)
+    assert len(results) == len(names)
+    for key, result in results.items():
+        part, kind = result["tasks"]["triton_rms_norm"], key.partition("_")[0]
+        assert part["points"] == (6 if kind == "honest" else 0), (names[key], part)
+        assert part.get("open", 0) == (6 if kind == "reviewed" else part.get("open", 0) if kind == "attack" else 0), (
+            part
+        )
+
+
+@needs_linux
+@pytest.mark.slow
+@pytest.mark.parametrize("name", hostile_kernels.ATTACKS)
+def test_ways_round_a_kernel_have_the_right_numbers_in_their_notebooks(name, sandbox, exam_of_10):
+    """So what keeps them from earning points is not a mistake of their own."""
+    tasks, _ = exam_of_10.exercises["10_fused_kernels"]
+    cells = notebook.read(made(*marked(hostile_kernels.ATTACKS[name][1])))
+    with child.Attempt(cells, tasks, sandbox, child.Budget(60)) as attempt:
+        attempt.reading()
+        counted = judge_module._judge(tasks["triton_rms_norm"], exam_of_10.trials["triton_rms_norm"][:1], attempt)
+    assert counted["passed"] == 1, counted
+
+
+@pytest.fixture(scope="module")
+def exam_of_10(tests_of_10):
+    return judge_module.Exam(tests_of_10, 1)
+
+
+@needs_linux
+@pytest.mark.slow
+def test_wrong_kernels_are_wrong_in_the_second_world_too_so_nobody_has_to_look(
+    sandbox, tests_of_10, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("normcourse.grade.judge._explain", lambda *arguments: None)  # what is said is not asked here
+    listed = [one for one in answers.MUTANTS if one[0].startswith("triton_")]
+    results = grades(hand_in(tmp_path / "all", **as_notebooks(listed)), tmp_path / "out", tests_of_10, sandbox)
+    parts = [(task, part) for result in results.values() for task, part in result["tasks"].items()]
+    parts = [(task, part) for task, part in parts if "missing" not in part["failed"]]
+    assert len(parts) == len(listed)
+    assert not [(task, part) for task, part in parts if part["points"] >= part["of"] or "open" in part]
+
+
 @pytest.mark.slow
 def test_the_check_says_of_honest_answers_in_other_words_what_the_judge_says(notebook_with):
     told = []
@@ -1179,7 +1200,8 @@ def test_honest_answers_with_the_habits_of_python_are_followed():
         trees = [ast.parse(cell) for cell in cells]
         for node in [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]:
             names = [argument.arg for argument in node.args.args]
-            if names[:1] != ["self"] or node.name == "forward":
+            kernel = any("jit" in ast.unparse(decorator) for decorator in node.decorator_list)
+            if not kernel and (names[:1] != ["self"] or node.name == "forward"):
                 node.body[:0] = ast.parse(HABIT).body
         markers = ["\n".join(re.findall("^# EXERCISE: .*\n", cell)) for cell in cells]
         cells = [marker + ast.unparse(tree) for marker, tree in zip(markers, trees)]
@@ -1188,7 +1210,7 @@ def test_honest_answers_with_the_habits_of_python_are_followed():
         )
         for name in re.findall(r"^# EXERCISE: (\w+)", "\n".join(cells), re.M):
             task = check.tasks()[name]
-            if (task.without or task.closed) and not task.only:
+            if task.without or task.closed:
                 try:
                     given = answer(restricted.Restricted(task).answer(code, name), task.cases[0])
                     assert compare(given, task.right[0], task.cases[0]) is None, given.error
@@ -1318,7 +1340,7 @@ def judged(learner, number="1", exercise="03_a", system="moodle", notes=(), essa
     tasks = {}
     for name, of in {"f": 4, "g": 2}.items():
         wrong = failed.get(name, {})
-        said = [["第 3 个单元格的 exec", f"exec in cell {number}"]] if "rules" in wrong else []
+        said = [["不能调用 exec。", f"exec of {number}"]] if "error ForbiddenCall" in wrong and number != "5" else []
         tasks[name] = {"of": of, "points": 0.0 if wrong else of, "cases": 5, "passed": 0, "failed": wrong, "said": said}
     graded = {"status": "graded", "exercise": exercise, "points": sum(t["points"] for t in tasks.values()), "of": 6}
     essays = {"essay": {"of": 3, "characters": essay}}
@@ -1352,14 +1374,14 @@ def test_moodle_and_canvas_leave_blank_what_could_not_be_graded_and_take_the_bes
 
 
 def test_the_summary_groups_what_breaks_rules_and_says_whom_to_look_at_what_counts_and_the_means():
-    broken = [judged(f"L{n}", f"{n}", f={"rules": 1}) for n in (17, 19)]
+    broken = [judged(f"L{n}", f"{n}", f={"error ForbiddenCall": 1}) for n in (17, 19)]
     called = judged("Carl", "5", g={"error ForbiddenCall": 1, "values": 2})
     results = [*broken, called, judged("Ann"), judged("Ann", f={"values": 1}), judged("Docx", exercise=None)]
     page = report.summary(results, SMALL_EXAM, ["grades.csv", "moodle.csv"])
     [picture] = re.findall(r"<h3>.{,99}f: 2 of 4 earn everything.*?</svg>", page, re.S)
-    assert "exec in cell" not in picture and picture.count(report.WORDS["rules"][1]) == 2  # with its title
+    assert picture.count("exec of 17") == picture.count("exec of 19") == 2  # with its title
     [by_hand] = re.findall(r"have a look yourself.*?</table>", page, re.S)
-    assert all(name in by_hand for name in ("exec in cell 17", "exec in cell 19", "Carl")) and "Ann" not in by_hand
+    assert all(name in by_hand for name in ("exec of 17", "exec of 19", "Carl")) and "Ann" not in by_hand
     assert "mean 3.5 of 6 (n = 4)" in page and "Essays: 3 more points, to be added in formgrader" in page
     assert all(f'<a href="{name}">' in page for name in ("grades.csv", "moodle.csv")) and "canvas.csv" not in page
     everything = page.rpartition("<h2>")[2]

@@ -24,7 +24,7 @@ WORLDS = {"judge": restricted.Restricted, "check": lambda task: alone.Alone(task
 
 def answer(*cells, world="judge", without=()):
     """What f is in a world."""
-    task = SimpleNamespace(without=without, closed=())
+    task = SimpleNamespace(without=without, only=(), closed=())
     return WORLDS[world](task).answer(cutting.read(notebook.read(made(*cells))), "f")
 
 

@@ -116,6 +116,7 @@ STAND_INS |= {"functools.wraps": lambda wrapped, *arguments, **options: lambda f
 STAND_INS |= dict.fromkeys(("warnings.warn", "torch.testing.assert_close"), lambda *arguments, **options: None)
 STAND_INS |= {"sys.stdout": None, "sys.stderr": None}  # `print` says nothing
 STAND_INS |= {"abc.ABC": object, "abc.abstractmethod": lambda function: function}
+STAND_INS |= {"triton.cdiv": lambda x, y: -(-x // y), "triton.next_power_of_2": lambda n: 1 << (n - 1).bit_length()}
 
 
 class Silent:
@@ -150,6 +151,37 @@ RELATIVES = [
     ({"grad"}, {"eig", "eigvals"}),  # they make complex numbers, and with them a derivative
 ]
 SPACES = {path: frozenset(names.split()) for path, names in SPACES.items()}
+
+# Where kernels compute (`launches`), the code around them allocates, looks at shapes, converts and launches.
+NUMBERS = "float16 bfloat16 float32 float64 int1 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
+BESIDE_KERNELS = {
+    "torch": f"""{DTYPES} empty empty_like zeros zeros_like clone Tensor Size device dtype finfo iinfo inf nan pi
+no_grad enable_grad inference_mode set_grad_enabled is_grad_enabled is_tensor is_floating_point numel contiguous_format
+preserve_format""",
+    "torch.nn": "Module",
+    "torch.cuda": "is_available device_count",
+    "triton": "jit",
+    "triton.language": f"{NUMBERS} constexpr",
+}
+BESIDE_KERNELS = {path: frozenset(names.split()) for path, names in BESIDE_KERNELS.items()}
+PYTHON = "abc collections contextlib functools itertools logging math operator sys time tqdm typing warnings"
+BESIDE_KERNELS |= {path: names for path, names in SPACES.items() if path.partition(".")[0] in PYTHON.split()}
+SAME = {"normcourse.fused.interpreter.triton": "triton", "normcourse.fused.interpreter.tl": "triton.language"}
+# In a kernel: functions of tl, attributes of tiles, and what is built in.
+TL = f"""{NUMBERS} abs add advance arange argmax argmin associative_scan assume atomic_add atomic_and atomic_cas
+atomic_max atomic_min atomic_or atomic_xchg atomic_xor broadcast broadcast_to cast cat cdiv ceil clamp constexpr cos
+cumprod cumsum debug_barrier device_assert device_print div_rn dot erf exp exp2 expand_dims fdiv flip floor fma full
+gather histogram interleave join load log log2 make_block_ptr max max_constancy max_contiguous maximum min minimum mul
+multiple_of num_programs permute program_id ravel range reduce reduce_or reshape rsqrt sigmoid sin softmax sort split
+sqrt sqrt_rn squeeze static_assert static_print static_range store sub sum swizzle2d topk trans umulhi unsqueeze view
+where xor_sum zeros zeros_like"""
+TL = frozenset(TL.split())
+OF_TILES = """T abs argmax argmin broadcast_to cast cdiv ceil cos cumprod cumsum dtype element_ty erf exp exp2
+expand_dims flip floor is_bf16 is_floating is_fp16 is_fp32 is_fp64 is_int is_ptr log log2 logical_and logical_or max min
+numel permute primitive_bitwidth ravel reshape rsqrt scalar shape sigmoid sin softmax sort split sqrt sqrt_rn sum to
+trans type value view"""
+OF_TILES = frozenset(OF_TILES.split())
+IN_KERNELS = {name: BUILTINS[name] for name in ("abs", "float", "int", "max", "min", "print", "range")}
 
 INPLACE = """abs add addcdiv addcmul addmm clamp clamp_max clamp_min clip copy cumsum div divide erf exp expm1 fill
 floor index_add index_copy index_fill lerp log log10 log1p log2 masked_fill mul multiply nan_to_num neg
@@ -194,6 +226,10 @@ ATTRIBUTES = {
     slice: "start stop step",
 }
 ATTRIBUTES = {kind: frozenset(names.split()) for kind, names in ATTRIBUTES.items()}
+TENSOR_BESIDE_KERNELS = """T bfloat16 clone contiguous cpu data detach device dim double dtype element_size flatten
+float get_device half is_contiguous is_cuda is_floating_point is_leaf is_meta itemsize mT nbytes ndim new_empty
+new_zeros numel requires_grad requires_grad_ reshape shape size squeeze stride to type type_as unsqueeze view view_as"""
+TENSOR_BESIDE_KERNELS = frozenset(TENSOR_BESIDE_KERNELS.split())
 MODULE = frozenset(MODULE.split())
 KINDS = {*ATTRIBUTES, *(getattr(torch.nn, name) for name in NN.split()), bool, range, type(None)}  # what `type` says
 METHODS = frozenset(BOTH.split())  # also as torch.Tensor.mean

@@ -8,6 +8,8 @@ name of the task is not the answer's, or where it would take long.
 
 import ast
 import builtins
+import contextlib
+import io
 import re
 import sys
 import time
@@ -18,10 +20,11 @@ import torch
 
 from .allowed import MAGIC
 from .comparison import compare
-from .cutting import FILE, read
+from .cutting import FILE, NotUnderstood, read, where
+from .launches import interpreted
 from .plainer import GUARDS, OURS
 from .runner import answer
-from .world import NotUnderstood, World, where
+from .world import World
 
 REFUSED = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await, ast.TryStar, ast.MatchMapping)
 
@@ -31,11 +34,11 @@ def unclear(task, solution, seconds):
 
     seconds: how long this may take.
     """
-    if task.only or not (task.without or task.closed):
+    if not (task.without or task.only or task.closed) or (task.only and not interpreted()):
         return None
     try:
         cells = _cells(task.name, solution)
-        return _words(_found(task, cells, seconds), cells) if cells else None
+        return _words(_found(task, cells, seconds), cells, task.only) if cells else None
     except (Exception, Late):  # the check has said what it has to say; this is beside it
         return None
 
@@ -53,6 +56,7 @@ def _cells(name, solution):
 def _found(task, cells, seconds):
     """None, or what the judge will find: an error as `Answer` has it, "" for other numbers."""
     with (
+        contextlib.redirect_stdout(io.StringIO()),  # kernels print
         warnings.catch_warnings(action="ignore"),
         torch.random.fork_rng(devices=()),
         torch.set_grad_enabled(torch.is_grad_enabled()),
@@ -62,7 +66,7 @@ def _found(task, cells, seconds):
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         for case, right in zip(task.cases, task.right):
-            given = answer(alone, case)
+            given = answer(alone, case, task if task.only else None)  # with memory behind its tensors
             if compare(given, right, case):
                 return given.error or ""
     return None
@@ -83,9 +87,12 @@ class Alone(World):
     def compiled(module):
         return compile(ast.fix_missing_locations(Guarded().visit(module)), FILE, "exec")
 
-    def _getattr(self, value, name):
+    def _look(self):
         if time.monotonic() > self.end:
             raise Late
+
+    def _getattr(self, value, name):
+        self._look()
         return super()._getattr(value, name)
 
 
@@ -163,9 +170,23 @@ ADVICE = {
         "It follows what is written with the usual functions of torch, math and numpy and with methods of tensors.",
     ),
 }
+ADVICE_ON_KERNELS = {
+    r"kernel: ": (
+        "核函数里只有 tl 的函数、别的核函数、算术、条件和循环时，它就看得懂。",
+        "It follows kernels made of functions of tl, other kernels, arithmetic, conditions and loops.",
+    ),
+    r"launch: ": (
+        "传给核函数的只有张量、数、文字和 tl 的数据类型，网格是整数的元组时，它就看得懂。",
+        "It follows launches that are given tensors, numbers, text and dtypes of tl, with a tuple of int for the grid.",
+    ),
+    r"(?!class |\.?_|.* = …)": (
+        "核函数以外的代码只分配内存、看形状、转换数据类型、启动核函数时，它就看得懂。",
+        "Around the kernels it follows code that allocates, looks at shapes, converts dtypes and launches.",
+    ),
+}
 
 
-def _words(found, cells):
+def _words(found, cells, only):
     if found is None:
         return None
     kind, _, message = found.partition(": ")
@@ -175,10 +196,10 @@ def _words(found, cells):
             f"But the judge counts {message}, too, among what this task is to be solved without: no points.",
         )
     if kind == "NotUnderstood":
-        return _not_followed(message, cells)
+        return _not_followed(message, cells, only)
     missing = re.fullmatch(r"name '(\w+)' is not defined", message) if kind == "NameError" else None
     if missing and hasattr(builtins, missing[1]):
-        return _not_followed(f"0:0: {missing[1]}", cells)
+        return _not_followed(f"0:0: {missing[1]}", cells, only)
     if missing:
         zh, en = f"在运行过的单元格里找不到 {missing[1]} 的定义", f"no cell that was run defines {missing[1]}"
     elif found:
@@ -194,14 +215,15 @@ def _words(found, cells):
     )
 
 
-def _not_followed(message, cells):
+def _not_followed(message, cells, only):
     cell, line, what = message.split(":", 2)
     what = what.strip()
     sources = {str(one.number): one.source.splitlines() for one in cells}
     lines = sources.get(cell, [])
     written = lines[int(line) - 1].strip()[:80] if 0 < int(line) <= len(lines) else ""
     zh, en = (f"这一行：“{written}”（{what}）", f"the line “{written}” ({what})") if written else (what, what)
-    advice = next(words for pattern, words in ADVICE.items() if re.match(pattern, what))
+    table = ADVICE_ON_KERNELS | ADVICE if only else ADVICE
+    advice = next(words for pattern, words in table.items() if re.match(pattern, what))
     return (
         f"不过评分程序自己看不懂{' ' if zh[0].isascii() else ''}{zh}，{LATER[0]}{advice[0]}",
         f"The judge cannot follow {en} by itself, {LATER[1]} {advice[1]}",

@@ -99,8 +99,8 @@ class Task:
     mistakes: the `Mistake`s, the likelier ones first.
     without: names of torch functions and methods that must not be called, whatever their alias. In the judge what one
         task forbids is closed for those after it, too.
-    only: names of the torch functions and methods that may be called, if not all: for kernels. Memory that torch hands
-        out is then filled with NaN, and more of it follows, see `_guarded`.
+    only: names of the torch functions and methods that may be called, if not all: for Triton kernels, see `launches`.
+        Memory that torch hands out is then filled with NaN, and more of it follows, see `rules.guarded`.
     closed: modules and packages whose functions must not be called, such as "normcourse.norms".
     widened: whether `right` gets all inputs in fp64; False where their dtypes are part of the task.
     cases: generator -> the `Case`s of the hidden tests. The first is again the plain definition: without it there are

@@ -5,6 +5,7 @@ import copy
 import importlib
 import re
 import symtable
+import sys
 
 from ..cells import parsed
 from . import allowed
@@ -12,6 +13,22 @@ from . import allowed
 FILE = "<answer>"
 CELL = 100_000  # line numbers of cell n begin at n times this
 WRITTEN = re.compile(r"\s*%%(?:write)?file[ \t]+(-a[ \t]+)?(?:\./)?(\w+)\.py[ \t]*\n")
+
+
+class NotUnderstood(Exception):
+    """What the second world does not hold; says where and what."""
+
+
+def where(line, what):
+    return f"{line // CELL}:{line % CELL}: {what}"
+
+
+def not_understood(what):
+    """`NotUnderstood`, at the line of the answer that runs now."""
+    frame = sys._getframe()
+    while frame and frame.f_code.co_filename != FILE:
+        frame = frame.f_back
+    return NotUnderstood(where(frame.f_lineno if frame else 0, what))
 
 
 def read(cells):

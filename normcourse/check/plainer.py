@@ -106,6 +106,12 @@ class Plainer(ast.NodeTransformer):
         node.returns = None
         return self.generic_visit(node)
 
+    def visit_Assign(self, node):
+        target, *more = node.targets
+        if isinstance(target, ast.Attribute) and target.attr in WORDS and not more:  # nobody asks what it is called
+            return ast.copy_location(ast.Pass(), node)
+        return self.generic_visit(node)
+
     def visit_AnnAssign(self, node):
         self.generic_visit(node)
         made = ast.Assign([node.target], node.value) if node.value else ast.Pass()

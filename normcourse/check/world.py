@@ -5,6 +5,8 @@ of the lists, so nothing that reaches frames, other code or C. The source is rew
 and each write goes through a function of `World`. What it does not understand raises `NotUnderstood`, which says where;
 that is no verdict.
 
+Where a task asks for Triton kernels, they alone compute (`launches`).
+
 The judge rewrites it with RestrictedPython (`grade.restricted`). A learner's check, which need not be a wall, has a few
 lines of its own for it (`alone`).
 """
@@ -15,22 +17,19 @@ import importlib
 import inspect
 import operator
 import string
-import sys
 
 import torch
 
 from . import allowed
-from .cutting import CELL, FILE, cut
+from .case import tensors
+from .cutting import NotUnderstood, cut, not_understood, where
+from .launches import Launches, Tensor
 from .plainer import GUARDS, WORDS, Plainer
 from .rules import ForbiddenCall
 
 INPLACE = {"*=": operator.imul, "/=": operator.itruediv, "%=": operator.imod, "**=": operator.ipow, "-=": operator.isub}
 INPLACE |= {"<<=": operator.ilshift, ">>=": operator.irshift, "|=": operator.ior, "&=": operator.iand}
 INPLACE |= {"^=": operator.ixor, "//=": operator.ifloordiv, "@=": operator.imatmul, "+=": operator.iadd}
-
-
-class NotUnderstood(Exception):
-    """What the second world does not hold; says where and what."""
 
 
 class Space:
@@ -40,38 +39,24 @@ class Space:
         self.path = path
 
     def __call__(self, *arguments, **options):
-        raise _not_understood(self.path)
+        raise not_understood(self.path)
 
 
-def within(path):
+def within(path, spaces=allowed.SPACES):
     """What an allowed path such as "torch.nn.functional" is. Raises: NotUnderstood."""
-    if path in allowed.SPACES:
+    if path in spaces:
         return Space(path)
-    if not _holds(path):
-        raise _not_understood(path)
+    if not _holds(path, spaces):
+        raise not_understood(path)
     if path in allowed.STAND_INS:
         return allowed.STAND_INS[path]
     space, _, name = path.rpartition(".")
     return getattr(importlib.import_module(space), name)
 
 
-def _holds(path):
-    return (
-        path in allowed.SPACES
-        or path in allowed.STAND_INS
-        or path.rpartition(".")[2] in allowed.SPACES.get(path.rpartition(".")[0], ())
-    )
-
-
-def _not_understood(what):
-    frame = sys._getframe()
-    while frame and frame.f_code.co_filename != FILE:
-        frame = frame.f_back
-    return NotUnderstood(where(frame.f_lineno if frame else 0, what))
-
-
-def where(line, what):
-    return f"{line // CELL}:{line % CELL}: {what}"
+def _holds(path, spaces=allowed.SPACES):
+    space, _, name = path.rpartition(".")
+    return path in spaces or path in allowed.STAND_INS or name in spaces.get(space, ())
 
 
 MODULE = frozenset(torch.nn.Module().__dict__)
@@ -82,7 +67,7 @@ class Words(string.Formatter):
 
     def get_field(self, name, arguments, options):
         if {".", "["} & {*name}:
-            raise _not_understood(f"format: {name}")
+            raise not_understood(f"format: {name}")
         return super().get_field(name, arguments, options)
 
 
@@ -90,7 +75,7 @@ def _words(value, name):
     """`value.__name__` and the like."""
     found = getattr(value, name, None) if name in WORDS else value  # a text may call this with any name
     if not isinstance(found, str | None):
-        raise _not_understood(f".{name}")
+        raise not_understood(f".{name}")
     return found
 
 
@@ -101,19 +86,25 @@ class World:
 
     def __init__(self, task):
         self.without, self.closed, self.own = frozenset(task.without), task.closed, set()
+        self.only = bool(task.only)  # then kernels compute, and nothing else
+        self.held = allowed.BESIDE_KERNELS if self.only else allowed.SPACES
         for some, others in allowed.RELATIVES:
             if some & self.without:
                 self.without |= others
 
     def answer(self, code, name):
         """The function or class of this name. code: as `cutting.read` gives it. Raises: NotUnderstood."""
-        self.code, self.spaces = code, {}
-        return self._member("", name)
+        self.code, self.spaces, self.ours = code, {}, {}
+        if not self.only:
+            return self._member("", name)
+        launches = Launches(code, self._look)
+        self.ours = {"triton.jit": launches.jit, "torch.Tensor": Tensor}
+        return functools.partial(launches.run, self._member("", name))
 
     def _member(self, module, name):
         """What a name of the notebook, "", or of a module that it writes stands for."""
         if GUARDS.match(name):
-            raise _not_understood(name)
+            raise not_understood(name)
         if module not in self.spaces:
             space = self.known | {"__builtins__": allowed.BUILTINS, "__name__": "answer", "__metaclass__": self._class}
             space |= {f"_{kind}_": getattr(self, f"_{kind}") for kind in ("getattr", "write", "import", "type")}
@@ -129,26 +120,37 @@ class World:
             compiled = self.compiled(ast.fix_missing_locations(ast.Module(fresh, [])))
             for key, path in imported.items():  # what is not held is said only where it is used
                 if GUARDS.match(key):  # none of what the rewritten source calls
-                    raise _not_understood(key)
-                known = _holds(path) or self._is_closed(path) or self._is_written(path)
+                    raise not_understood(key)
+                known = self._knows(path) or self._is_closed(path) or self._is_written(path)
                 space[key] = self._import(path) if known else Space(path)
             exec(compiled, space)
         if name not in space:
             raise NotUnderstood(where(0, name))
         return space[name]
 
+    def _look(self):
+        """Called again and again while the answer runs."""
+
+    def _knows(self, path):
+        return _holds(allowed.SAME.get(path, path), self.held) or (self.only and _computes(path))
+
     def _import(self, path):
+        path = allowed.SAME.get(path, path)
+        if path in self.ours:
+            return self.ours[path]
         if self._is_closed(path):  # a module, or something in one
             return Space(path) if path in self.closed else functools.partial(_forbidden, path)
         if self._is_written(path):
             module, _, name = path.partition(".")
             return self._member(module, name) if name else Space(path)
-        return self._watched(path.rpartition(".")[2], within(path))
+        if self.only and _computes(path):
+            return Space(path) if path in allowed.SPACES else functools.partial(_instead_of_kernels, path)
+        return self._watched(path.rpartition(".")[2], within(path, self.held))
 
     def _is_written(self, path):
         """Whether it is of a module that the notebook writes; one that is called like a library is not found first."""
         root = path.partition(".")[0]
-        return root in self.code and not any(f"{space}.".startswith(f"{root}.") for space in allowed.SPACES)
+        return root in self.code and not any(f"{space}.".startswith(f"{root}.") for space in self.held)
 
     def _is_closed(self, path):
         return any(f"{path}.".startswith(f"{module}.") for module in self.closed)
@@ -174,22 +176,27 @@ class World:
                 return getattr(value, name)
         elif kind is type and value in self.own and name in vars(value):
             return getattr(value, name)
+        elif self.only and isinstance(value, torch.Tensor):
+            if name in allowed.TENSOR_BESIDE_KERNELS:
+                return getattr(value, name)
+            if name in allowed.ATTRIBUTES[torch.Tensor]:
+                return functools.partial(_forbidden, name.strip("_"))
         elif (value is torch.Tensor and name in allowed.METHODS) or any(
             isinstance(value, owner) and name in names for owner, names in allowed.ATTRIBUTES.items()
         ):
             return self._watched(name, getattr(value, name))
-        raise _not_understood(f"{kind.__name__}.{name}")
+        raise not_understood(f"{kind.__name__}.{name}")
 
     def _has(self, value, name):
         """`hasattr`; of what is there and not held it says neither."""
         if type(name) is not str or name.startswith("_"):
-            raise _not_understood("hasattr")
+            raise not_understood("hasattr")
         try:
             self._getattr(value, name)
         except AttributeError:
             return False
         except NotUnderstood:
-            if type(value) is Space and value.path in allowed.SPACES:
+            if type(value) is Space and value.path in self.held:
                 value = importlib.import_module(value.path)
             if type(value) is Space or inspect.getattr_static(value, name, self) is not self:
                 raise
@@ -204,15 +211,15 @@ class World:
     def _type(self, value):
         kind = type(value)
         if kind not in self.own and kind not in allowed.KINDS:
-            raise _not_understood(f"type: {kind.__name__}")
-        return kind
+            raise not_understood(f"type: {kind.__name__}")
+        return Tensor if self.only and kind is torch.Tensor else kind
 
     def _write(self, value):
         return Writer(value, type(value) in self.own)
 
     def _class(self, name, bases, space):
         if not all(base in (object, torch.nn.Module) or base in self.own for base in bases):
-            raise _not_understood(f"class {name}")
+            raise not_understood(f"class {name}")
         made = type(name, bases, space)
         self.own.add(made)
         return made
@@ -236,8 +243,20 @@ class Writer:
     def __setattr__(self, name, item):
         of_tensor = isinstance(self.value, torch.Tensor) and name in ("requires_grad", "grad", "data")
         if not (of_tensor or (self.own and name not in MODULE)):
-            raise _not_understood(f"{type(self.value).__name__}.{name} = …")
+            raise not_understood(f"{type(self.value).__name__}.{name} = …")
         setattr(self.value, name, item)
+
+
+def _computes(path):
+    """Whether a path is of torch or NumPy, and an answer made of kernels is to be written without it."""
+    known = path.startswith(("torch.", "numpy.")) and _holds(path)
+    return known and not _holds(path, allowed.BESIDE_KERNELS)
+
+
+def _instead_of_kernels(path, *arguments, **options):
+    if not tensors([arguments, options]):
+        raise not_understood(path)  # it may be about shapes
+    raise ForbiddenCall(path if path.startswith("numpy.") else path.rpartition(".")[2])
 
 
 def _forbidden(name, *arguments, **options):

@@ -11,6 +11,7 @@ import struct
 import time
 from dataclasses import asdict
 
+from ..check.rules import EVERYTHING
 from . import wire
 from .notebook import Refused
 
@@ -49,12 +50,13 @@ class Child:
         self._life.settimeout(30)
 
     def read(self, cells, rules, skipped, reduced, limit, restricted=False):
-        """Send the cells. Returns (tasks without an answer, {task: [(cell number, what breaks its rules)]}), found
-        before any of them runs. limit, here and below: the value of `used` that ends it. Raises: as `reply`."""
+        """Send the cells. Returns the tasks without an answer, found before any of them runs.
+
+        limit, here and below: the value of `used` that ends it. Raises: as `reply`."""
         header = {"cells": cells, "rules": rules, "skipped": skipped, "reduced": reduced, "restricted": restricted}
         wire.send(self._talk, header, (), self._until(limit, select.POLLOUT))
         found, _ = wire.receive(self._talk, self._until(limit), 0, 1 << 20)
-        return found["missing"], found["broken"]
+        return found["missing"]
 
     def ran(self, number, limit):
         """Wait until a cell was run. Returns as `server.run_cell`. Raises: as `reply`."""
@@ -136,14 +138,16 @@ class Attempt:
     is started. Of the cell at which that happened it runs what imports, defines and assigns only; if that hangs, too,
     nothing. When `CHILDREN` or the time are used up, that goes for all cells.
 
-    restricted: no cell is run; the answers are cut out and live in the second world. Else there are no rules but those
-    of kernels."""
+    restricted: no cell is run; the answers are cut out and live in the second world. Else there are no rules; only what
+    kernels read and write past the end is watched."""
 
     def __init__(self, cells, tasks, sandbox, budget, restricted=False):
         self.code = [asdict(cell) for cell in cells if cell.kind == "code"]
         self.restricted = restricted
         self.rules = {
-            name: [[*task.without], [*task.only], [*task.closed]] if restricted or task.only else [[], [], []]
+            name: [[*task.without], [*task.only], [*task.closed]]
+            if restricted
+            else [[], [EVERYTHING] if task.only else [], []]
             for name, task in tasks.items()
         }
         self.read = None
@@ -174,8 +178,7 @@ class Attempt:
         return given
 
     def reading(self):
-        """What was found in the code before any of it ran: the tasks without an answer, and for each task the rules it
-        breaks. Raises: notebook.Refused where it could not be read."""
+        """The tasks without an answer, found before any code ran. Raises: notebook.Refused for what is no Python."""
         with contextlib.suppress(wire.Ended):
             self._running()
         if self.read is None:

@@ -68,7 +68,7 @@ class Closing:
         self._close(task.without)
         nodes, threads = _nodes(), len(_threads())
         given = answer(solution, case, task)
-        if threads > 1 and ("grad" in task.without or task.only):  # what others do is not seen
+        if threads > 1 and "grad" in task.without:  # what others do is not seen
             return Answer(error="OtherThreads: they run beside the answer")
         if "grad" in task.without and not case.gradients and _nodes() != nodes:
             return Answer(error="ForbiddenCall: grad")

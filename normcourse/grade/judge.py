@@ -156,7 +156,7 @@ def grade(submission, content, exam, sandbox):
     results, budget = {}, Budget(2 * sum(task.seconds for task in tasks.values()))
     begin = lambda **options: Attempt(cells, tasks, sandbox, budget, **options)  # noqa: E731
     with begin(restricted=True) as attempt:
-        missing, _ = attempt.reading()
+        missing = attempt.reading()
         for name, task in tasks.items():
             results[name] = {"of": task.points, "points": 0.0, "cases": 0, "passed": 0, "failed": {}, "said": []}
             if name in missing:
@@ -164,24 +164,20 @@ def grade(submission, content, exam, sandbox):
                     c.kind != "code" and (m := notebook.CODE.search(c.source)) and m[1] == name for c in cells
                 )
                 results[name]["failed"] = {"as text" if as_text else "missing": 1}
-            elif not task.only:
+            else:
                 results[name] |= _judge(task, exam.trials[name], attempt)
     left = [name for name in tasks if results[name]["points"] < tasks[name].points]
     disturbed, notes = attempt.disturbed, []
     if left:
         with begin() as attempt:
-            _, broken = attempt.reading()
+            attempt.reading()  # its cells are run, whatever is asked of them
             for name in left:
-                if broken[name]:
-                    results[name] |= {"failed": {"rules": len(broken[name])}, "said": [_broken_words(broken[name])]}
-                elif name not in missing:
+                if name not in missing:
                     settle(tasks[name], results[name], _judge(tasks[name], exam.trials[name], attempt))
             attempt.finish()
         disturbed, notes = disturbed or attempt.disturbed, attempt.notes()
-        wrong = [name for name in left if results[name]["cases"] and "rules" not in results[name]["failed"]]
-        forbidden = [
-            name for name in wrong if "error ForbiddenCall" in results[name]["failed"] and not tasks[name].only
-        ]
+        wrong = [name for name in left if results[name]["cases"]]
+        forbidden = [name for name in wrong if "error ForbiddenCall" in results[name]["failed"]]
         _explain(forbidden, tasks, exam, begin(restricted=True), results)
         plain = [name for name in wrong if name not in forbidden and "open" not in results[name]["failed"]]
         _explain(plain, tasks, exam, begin(), results)
@@ -218,8 +214,7 @@ def _judge(task, trials, attempt):
 def settle(task, result, plain):
     """What counts of a task whose answer was not all right in the second world. plain: how it did in its notebook, as
     `_judge` counts. Points that it has only there are open: the instructor decides."""
-    ruled = task.without or task.closed
-    if task.only or not ruled:
+    if not (task.without or task.only or task.closed):
         result |= plain
     elif plain["points"] <= result["points"]:
         result |= plain | {"points": result["points"], "passed": max(result["passed"], plain["passed"])}
@@ -334,9 +329,3 @@ def language(cells):
 
 
 STUB = "在这里写 · Write here"  # nbgrader_config.py puts these into what learners get
-
-
-def _broken_words(broken):
-    listed = [(f"第 {number} 个单元格的 {name}", f"{name} in cell {number}") for number, name in broken[:5]]
-    zh, en = "、".join(zh for zh, _ in listed), ", ".join(en for _, en in listed)
-    return f"不合这道题的要求，不给分：{zh}。", f"Against the rules of this task, so no points: {en}."

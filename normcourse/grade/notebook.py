@@ -1,4 +1,4 @@
-"""One submission as text: its cells, which of them are graded, and whether their code keeps the rules of the tasks.
+"""One submission as text: its cells, and which of them are graded.
 
 Nothing here runs the code. What is graded is told by a marker in the cell itself, `# EXERCISE: name`, because copying
 and Colab lose metadata; where that is gone, by nbgrader's metadata, and else by what a cell defines.
@@ -7,7 +7,6 @@ and Colab lose metadata; where that is gone, by nbgrader's metadata, and else by
 import ast
 import json
 import re
-import unicodedata
 from dataclasses import dataclass, field
 
 from ..cells import parsed
@@ -143,100 +142,3 @@ def behind(source, line):
         return min(part.lineno for part in (statement, *getattr(statement, "decorator_list", ())))
 
     return ast.unparse(ast.Module([s for s in ast.parse(source).body if begins(s) > line], []))
-
-
-# Rules ----------------------------------------------------------------------------------------------------------------
-
-# What a task forbids is closed where answers are given (`closed`), whatever a notebook says. What is looked for here
-# can reach the machinery of that process: frames, the collector, the watch itself. Nothing else needs it; found
-# anywhere in a notebook, its tasks with rules earn nothing.
-EVASIONS = {
-    *("_getframe", "_current_frames", "currentframe", "getouterframes", "getinnerframes", "f_back", "f_locals"),
-    *("f_globals", "tb_frame", "gi_frame", "cr_frame", "ag_frame", "get_objects", "get_referrers", "get_referents"),
-    *("__globals__", "__closure__", "__subclasses__", "__builtins__", "builtins", "setprofile", "settrace"),
-    *("addaudithook", "ctypes", "_ctypes", "cffi", "CodeType", "attrgetter", "methodcaller", "get_field"),
-    *("TorchFunctionMode", "DisableTorchFunction", "DisableTorchFunctionSubclass", "_disabled_torch_function_impl"),
-    *("__torch_function__", "__torch_dispatch__", "_pop_mode", "_pop_mode_temporarily", "_python_dispatch"),
-    *("_pop_torch_function_stack", "DeviceContext", "_VF", "_refs", "_decomp", "redispatch", "make_fx", "fx"),
-    *("functorch", "_functorch", "_inductor", "run_decompositions", "ForbiddenCall", "ast_transformers"),
-    *("_execution_engine", "_engine_run_backward", "run_backward", "input_transformers_cleanup"),
-    *("input_transformers_post", "input_transformer_manager"),
-}
-RUN_TEXT = {"exec", "eval", "compile", "__import__"}
-MAGICS = {"run", "macro", "edit", "load", "loadpy", "rerun", "recall", "rep", "paste", "cpaste"}  # not from a cell
-_WORDS = "|".join(sorted(EVASIONS | RUN_TEXT | {"getattr", "setattr", "import_module"}))
-SUSPICIOUS = re.compile(rf"\b_*({_WORDS})_*|^\s*%|get_ipython", re.M)
-
-
-def evasions(cells):
-    """What in the code goes round the rules of tasks, as [(cell number, name)]. Names in comments, docstrings and
-    messages do not count, and neither do a notebook's own variables of such a name."""
-    nodes = []
-    for cell in cells:
-        # Python reads identifiers in this normal form, so that ｅｘｅｃ is exec.
-        source = unicodedata.normalize("NFKC", cell.source)
-        if cell.kind == "code" and SUSPICIOUS.search(source):
-            nodes += [(cell.number, node) for node in ast.walk(parsed(source) or ast.Module([], []))]
-    own = _variables(node for _, node in nodes)
-    harmless = {id(node.func) for _, node in nodes if isinstance(node, ast.Call) and _runs_known_text(node, own)}
-    return [(number, name) for number, node in nodes if id(node) not in harmless and (name := _evasion(node, own))]
-
-
-def _variables(nodes):
-    """Names of variables and parameters; none where a star import may have given them another meaning."""
-    names = set()
-    for node in nodes:
-        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
-            return set()
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        elif isinstance(node, (ast.arg, ast.ExceptHandler)):
-            names.add(node.arg if isinstance(node, ast.arg) else node.name)
-    return names
-
-
-def _runs_known_text(call, own):
-    """Whether it is eval("1 + 1"), say, of a text that is written out and holds no evasion."""
-    text = _text(call.args[0]) if call.args else None
-    tree = None if text is None else parsed(text)
-    return tree is not None and not any(_evasion(node, own) for node in ast.walk(tree))
-
-
-def _evasion(node, own):
-    if isinstance(node, ast.MatchClass):
-        return next((name for name in node.kwd_attrs if name in EVASIONS), None)
-    if isinstance(node, ast.Attribute) and node.attr in EVASIONS:
-        return node.attr
-    if isinstance(node, ast.Name) and node.id in (EVASIONS - own) | RUN_TEXT:
-        return node.id
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        modules = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-        return next((part for module in modules for part in module.split(".") if part in EVASIONS), None)
-    if isinstance(node, ast.Call):
-        given = [*node.args, *(keyword.value for keyword in node.keywords)]
-        return _evasive_call(getattr(node.func, "attr", getattr(node.func, "id", "")), given)
-    return None
-
-
-def _evasive_call(function, arguments):
-    texts = [_text(argument) for argument in arguments]
-    if function in ("run_line_magic", "run_cell_magic"):
-        words = re.findall(r"\w+", " ".join(text or "" for text in texts))
-        return (
-            f"%{texts[0]}" if texts and texts[0] in MAGICS else next((word for word in words if word in EVASIONS), None)
-        )
-    if function == "import_module" and texts[:1] == [None]:
-        return function
-    if function in ("getattr", "setattr", "import_module"):
-        return next((part for text in texts if text for part in text.split(".") if part in EVASIONS), None)
-    return None
-
-
-def _text(node):
-    """The string an expression is, if it is written out, even in parts."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        left, right = _text(node.left), _text(node.right)
-        return None if left is None or right is None else left + right
-    return None

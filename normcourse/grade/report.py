@@ -30,7 +30,6 @@ WORDS = {
         "答案在一个文字单元格里，不会运行；把它改成代码单元格。",
         "The answer stands in a text cell, which is not run; make it a code cell.",
     ),
-    "rules": ("用了这道题不许用的东西，不给分。", "It uses what this task is to be solved without, so no points."),
     "open": (
         "数是对的，但这种写法评分程序看不出合不合这道题的要求；老师看过再定分。",
         "The numbers are right, but the judge cannot tell whether this way of writing it keeps the task's rules; "
@@ -265,7 +264,7 @@ def _mean(results, of, essays):
 
 
 def _by_rules(task):
-    return not {"rules", "error ForbiddenCall"}.isdisjoint(task["failed"])
+    return "error ForbiddenCall" in task["failed"]
 
 
 def _ruled(result):
@@ -303,7 +302,7 @@ def _bin(task):
 def _task_picture(key, tasks, title=None):
     """One task: a histogram of its points, and bars for the commonest mistakes. Its heading says what it shows."""
     counts = Counter(_bin(task) for task in tasks)
-    mistakes = Counter(_mistake(task) for task in tasks if task["failed"])
+    mistakes = Counter(in_words(task)[0] for task in tasks if task["failed"])
     commonest = sorted(mistakes.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
     zh, en = (f"{words} · {key}" for words in title) if title else (key, key)
     full = f"{zh}：{len(tasks)} 份中 {counts[5]} 份满分", f"{en}: {counts[5]} of {len(tasks)} earn everything"
@@ -326,11 +325,6 @@ def _task_picture(key, tasks, title=None):
         parts.append(f'<text x="{434 - bar:.1f}" y="{y + 14}" text-anchor="end">{count}</text>')
         parts.append(_lines(words, 450, y + 14, 72))
     return f'<h3>{both(full)}</h3><div class="wide">{"".join(parts)}</svg></div>'
-
-
-def _mistake(task):
-    """What went wrong with a task in the first place. Which cells break its rules is each learner's own affair."""
-    return WORDS["rules"] if "rules" in task["failed"] else in_words(task)[0]
 
 
 def _lines(words, x, y, width):

@@ -23,6 +23,8 @@ SEEN = {
         "comparison.py",
         "cutting.py",
         "errors.py",
+        "kernels.py",
+        "launches.py",
         "plainer.py",
         "recorded.py",
         "rules.py",

@@ -7,7 +7,6 @@
 Run by `sandbox.py`: python -m normcourse.grade.server FD [--unsafe]
 """
 
-import builtins
 import contextlib
 import functools
 import gc
@@ -125,19 +124,6 @@ def quiet_shell():
     return shell
 
 
-def guarded_builtins():
-    """What cells see as built in: a name that may not be written down may not be put together from parts either."""
-
-    def guarded_getattr(value, name, *default):
-        if name in notebook.EVASIONS:
-            raise ForbiddenCall(name)
-        return getattr(value, name, *default)
-
-    known = types.ModuleType("builtins")
-    known.__dict__.update(vars(builtins) | {"getattr": guarded_getattr})
-    return known
-
-
 def keep(talk, life, shell, closing, confined):
     """Start the child, tell the judge through `life` what it uses, and see to it that it ends: when the judge closes
     `life`, or when it takes too much memory."""
@@ -202,17 +188,11 @@ def serve(shell, closing, confined):
         name: Task(name, None, None, (), *map(tuple, rules))  # without, only, closed
         for name, rules in header["rules"].items()
     }
-    ruled = {name: bool(task.without or task.only or task.closed) for name, task in tasks.items()}
-    if any(ruled.values()):
-        closing.begin(tasks.values(), WRITTEN if confined else ())
-    missing = notebook.mark(cells, tasks)
-    broken = notebook.evasions(cells) if any(task.only for task in tasks.values()) else []
-    wire.send(connection, {"missing": missing, "broken": {name: broken if tasks[name].only else [] for name in tasks}})
-    solutions = {}  # task -> (what was defined, all names at that time)
     if header["restricted"]:
-        solutions = CutOut(cells, tasks)
-    elif any(ruled.values()):
-        shell.user_ns["__builtins__"] = guarded_builtins()
+        closing.begin(tasks.values(), WRITTEN if confined else ())
+    wire.send(connection, {"missing": notebook.mark(cells, tasks)})
+    # task -> (what was defined, all names at that time)
+    solutions = CutOut(cells, tasks) if header["restricted"] else {}
     for cell in cells:
         if cell.number not in header["skipped"]:
             own = os.getpid()

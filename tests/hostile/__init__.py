@@ -1,7 +1,8 @@
 """Hostile and broken submissions, made in code: what each tries, and the points it has really earned.
 
 `attack(name, tries, *cells, earned=0)` is a notebook; `broken(name, tries, write)` is a file or folder that is written
-by a function. Exercise 03 is what they are handed in for. `HONEST` are solutions of its four tasks.
+by a function. Exercise 03 is what they are handed in for. `HONEST` are solutions of its four tasks. `kernels` are those
+on exercise 10.
 """
 
 import json
