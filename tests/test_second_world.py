@@ -10,6 +10,7 @@ import torch
 
 from normcourse import check, i18n
 from normcourse.check import alone, cutting
+from normcourse.check.case import Answer
 from normcourse.check.rules import ForbiddenCall, rules
 from normcourse.check.world import NotUnderstood
 from normcourse.grade import notebook, restricted

@@ -301,6 +301,10 @@ def test_the_judge_grades_each_by_their_own_constants(handed_out, tmp_path, caps
     hand_in("0042", "0042", lambda body: body.replace("torch.var_mean", "getattr(torch, 'var_' + 'mean')"))
     hand_in("Zhang San_1001_assignsubmission_file_", "zhang3", lambda body: body.replace("rows, dim=0", "rows"))
     hand_in("Wang Wu_1002_assignsubmission_file_", "zhang3")  # not on the list
+    tidied = folder / "0042" / f"{exercise}.ipynb"  # by a program that writes texts in single quotes
+    tidied.write_text(
+        tidied.read_text(encoding="utf-8").replace(r"variant(\"update_running\"", "variant('update_running'")
+    )
     listed = tmp_path / "ids.csv"
     listed.write_text("zhang3,moodle:1001\n李四\n0042,1002\n", encoding="utf-8")
     by = grade("--variants", str(listed))

@@ -77,7 +77,8 @@ class Exam:
         cannot be known what they are."""
         tasks, essays = self.exercises[exercise]
         varying = [task for task in tasks.values() if task.varies]
-        if self.learners is None and any(f'\nvariant("{t.name}"' in c.source for t in varying for c in cells):
+        called = any(f'\nvariant("{t.name}"' in c.source for t in varying for c in cells)
+        if self.learners is None and (called or (varying and not_any_more(cells, {}))):
             raise Refused(*NO_LIST)
         if self.learners is None or not varying:
             return self
