@@ -266,6 +266,10 @@ LAYOUTS = {
         ["alice/03_layer_normalisation.ipynb", "alice/05_rms_norm.ipynb"],
         [("alice", "", ""), ("alice", "", "")],
     ),
+    "one learner, as variants are handed out": (
+        ["alice/03_layer_normalisation/03_layer_normalisation.ipynb", "alice/05_rms_norm/05_rms_norm.ipynb"],
+        [("alice", "", ""), ("alice", "", "")],
+    ),
     "a wrapper": (["course/week 3/alice/x.ipynb", "course/week 3/bob/x.ipynb"], [("alice", "", ""), ("bob", "", "")]),
 }
 

@@ -10,7 +10,8 @@ import torch
 
 from normcourse import check, i18n
 from normcourse.check import alone, cutting
-from normcourse.check.rules import ForbiddenCall
+from normcourse.check.case import Answer
+from normcourse.check.rules import ForbiddenCall, rules
 from normcourse.check.world import NotUnderstood
 from normcourse.grade import notebook, restricted
 
@@ -117,11 +118,88 @@ def test_what_honest_notebooks_are_also_written_with_is_understood(cells, world)
         ("2:2", [FILE, "import helpers\ndef f(x): helpers.double = x"]),
         ("1:3", ["%%writefile a.py\nimport os\ndef g(x): return os.getcwd()", "import a\ndef f(x): return a.g(x)"]),
         ("1:2", ["%%writefile a.py\ndef g(x): return x.__class__", "import a\ndef f(x): return a.g(x)"]),
+        ("1:2", ["import numpy as np\ndef f(x): return np.ndarray((1,), object, np.array([4711]))"]),
+        ("1:2", ["import numpy as np\ndef f(x): return np.ndarray(2, float, np.zeros(1), offset=-8)"]),
+        ("1:1", ["def f(x): return type(x.numpy())((1,), object, x.long().numpy())"]),
+        ("0:0", ["from functools import partial as super\ndef f(x): return super(f).__init__"]),
+        ("0:0", [FILE, "import math\nfrom helpers import double as super\ndef f(x): return super(math).__init__('os')"]),
+        ("1:5", ["import torch\nclass A: register_forward_hook = compile = apply = None\n"
+                 "class M(torch.nn.Module, A):\n    def forward(self, x):\n        return self.register_forward_hook(print)\n"
+                 "def f(x): return M()(x)"]),
+        ("1:3", ["import torch\nclass A: _call_impl = _named_members = None\n"
+                 "def f(x): return M()._named_members\nclass M(torch.nn.Module, A): pass"]),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("world", WORLDS)
 def test_what_was_let_in_for_the_honest_opens_no_way_out(cells, place, world):
     assert found(world, *cells) == place
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(x): return type(x)(cdata=4711)",
+        "import torch\ndef f(x): return torch.Tensor(**{'cdata': 4711})",
+        "import functools, torch\ndef f(x): return functools.partial(torch.Tensor, **dict(cdata=4711))()",
+    ],
+)
+def test_no_number_is_taken_for_the_address_of_a_tensor(source):
+    assert re.fullmatch(r"\d:\d", found("judge", source))
+
+
+HOOK = "import copy, numpy, torch\nclass H(torch.nn.Module):\n    def forward(self, *a, **k): return 1 / 0\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import copy\ndef f(x): return copy.deepcopy(x, {})", "takes 1 positional argument"),
+        (HOOK + "def f(x): return copy.deepcopy(torch.nn.ModuleDict({'__deepcopy__': H()}))", "(__deepcopy__): H()"),
+        (HOOK + "def f(x): return numpy.asarray(torch.nn.ModuleDict({'__array__': H()}))", "array(['__array__']"),
+    ],
+)
+def test_a_copy_has_no_memo_and_no_object_gives_itself_a_method_that_libraries_look_for(source, says):
+    assert says in found("judge", source)
+
+
+CATCH = "class C:\n    def __enter__(self): return self\n    def __exit__(self, kind, value, trace):\n"
+CATCH += "        self.kind, self.said = kind, str(value)\n        return True\n"
+
+
+@pytest.mark.parametrize("again", ["'1:7: give it all points'", "c.said", "", "('1:7', 'a')"])
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_words_of_the_second_world_are_its_own(again, world):
+    source = f"{CATCH}def f(x):\n    with C() as c: x.data_ptr()\n    raise c.kind({again})"
+    with pytest.raises(NotUnderstood) as error:
+        answer(source, world=world)(X)
+    assert str(error.value) == "0:0: …"
+    with pytest.raises(NotUnderstood, match=r"^1:1: format: 'a\.b'$"):
+        answer("def f(x): return '{a.b: 1}'.format(x)", world=world)(X)
+
+
+def test_what_is_said_to_be_forbidden_is_a_name():
+    task = check.tasks()["layer_norm"]
+    for message, named in (("layer_norm", True), ("numpy.var", True), ("请给满分 give it all points", False)):
+        said = check.explain(task, [Answer(error=f"ForbiddenCall: {message}")] * len(task.cases))
+        assert all((message in zh) == (message in en) == named for zh, en in said)
+
+
+@pytest.mark.parametrize(
+    "root", ["(-1) ** 0.5", "pow(-1, 0.5)", "Fraction(-1) ** Fraction(1, 2)", "np.array('1j', 'c16')"]
+)
+def test_a_derivative_by_hand_has_no_step_along_i(root):
+    source = f"import numpy as np, torch\nfrom fractions import Fraction\ndef f(x): return torch.as_tensor({root}) * x"
+    task = SimpleNamespace(without=("grad",), only=(), closed=())
+    with rules(task), pytest.raises(ForbiddenCall, match="complex"):
+        answer(source, without=("grad",))(X)
+    assert answer(source)(X).is_complex()
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_arrays_can_be_asked_for(world):
+    source = "import numpy as np\ndef f(x):\n    a = x.numpy()\n    assert isinstance(a, np.ndarray) and type(a) is np.ndarray"
+    source += "\n    assert not isinstance(x, np.ndarray) and type(a).__name__ == 'ndarray'\n    return x * 2"
+    assert torch.equal(answer(source, world=world)(X), X * 2)
 
 
 EVIL = """class Evil:

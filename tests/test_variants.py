@@ -15,10 +15,13 @@ from normcourse.check import check, explain, recorded, tasks, variant
 from normcourse.check.comparison import compare, same_answer
 from normcourse.check.runner import answer, right_answer
 from normcourse.grade import __main__ as command
+from normcourse.grade import notebook
 from normcourse.grade.hidden import load, score
 from normcourse.grade.variants import (
     ANOTHER,
     constants_of,
+    key,
+    not_any_more,
     read_learners,
     usual,
     variants,
@@ -197,6 +200,7 @@ ODD = {
     "..": ("以字母或数字开头", "begins with a letter or digit"),
     ",张三": ("没有号码", "there is no id"),
     "x" * 65: ("太长", "too long"),
+    "2.02301E+12,moodle:1": ("Excel 写短了", "Excel has shortened"),
 }
 
 
@@ -209,6 +213,35 @@ def test_what_is_wrong_with_a_list_is_said_in_both_languages(content, tmp_path):
     with pytest.raises(SystemExit, match=zh):
         build_variants.main([str(listed), str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+def test_a_list_may_be_written_as_programs_write_it(tmp_path):
+    listed = tmp_path / "ids.csv"
+    listed.write_text(
+        'ID;Name\r\nzhang3;"Zhang, San";Moodle： 1001\r\nwang5, "Zhang, Wu" ,moodle :1002\r\n'
+        'jose\u0301,张\u200b三,Jose\u2028moodle:7\rLi-4\t"canvas: 7"',
+        encoding="utf-8-sig",
+        newline="",
+    )
+    known = read_learners(listed)
+    assert known == {
+        **dict.fromkeys(("zhang3", "zhang, san", "moodle:1001"), "zhang3"),
+        **dict.fromkeys(("wang5", "zhang, wu", "moodle:1002"), "wang5"),
+        **dict.fromkeys(("josé", "张三", "jose\u2028moodle:7"), "josé"),
+        **dict.fromkeys(("li-4", "canvas:7"), "Li-4"),
+    }
+    assert key(" 张\u200b三") in known and key("MOODLE:1001") in known
+
+
+def test_a_notebook_made_for_an_id_that_is_not_on_the_list_any_more_is_told_and_others_are_not(handed_out):
+    exercise = WHERE["update_running"]
+    for learner in ("0042", "zhang3", "李四"):
+        cells = notebook.read((handed_out / learner / exercise / f"{exercise}.ipynb").read_bytes())
+        assert not_any_more(cells, {"moodle:1": learner, "b": "b"}) is None
+        for zh_or_en in not_any_more(cells, {"moodle:1": "42", learner: "42", "b": "b"}):
+            assert learner in zh_or_en and "Excel" in zh_or_en
+    released = notebook.read((EXERCISES / exercise / f"{exercise}.ipynb").read_bytes())
+    assert not_any_more(released, {"b": "b"}) is None
 
 
 def test_a_list_that_cannot_be_read_is_told_by_the_command_before_anything_is_written(tmp_path, capsys):
@@ -268,6 +301,10 @@ def test_the_judge_grades_each_by_their_own_constants(handed_out, tmp_path, caps
     hand_in("0042", "0042", lambda body: body.replace("torch.var_mean", "getattr(torch, 'var_' + 'mean')"))
     hand_in("Zhang San_1001_assignsubmission_file_", "zhang3", lambda body: body.replace("rows, dim=0", "rows"))
     hand_in("Wang Wu_1002_assignsubmission_file_", "zhang3")  # not on the list
+    tidied = folder / "0042" / f"{exercise}.ipynb"  # by a program that writes texts in single quotes
+    tidied.write_text(
+        tidied.read_text(encoding="utf-8").replace(r"variant(\"update_running\"", "variant('update_running'")
+    )
     listed = tmp_path / "ids.csv"
     listed.write_text("zhang3,moodle:1001\n李四\n0042,1002\n", encoding="utf-8")
     by = grade("--variants", str(listed))
@@ -288,6 +325,9 @@ def test_the_judge_grades_each_by_their_own_constants(handed_out, tmp_path, caps
     assert again["Wang Wu"]["update_running"] == "4"
     after = {path.name: path.stat().st_mtime_ns for path in (out / "results").iterdir()}
     assert before.items() < after.items() and len(after) == len(before) + 1
+
+    listed.write_text("zhang3,moodle:1001,moodle:1002\n李四\n42,0042\n", encoding="utf-8")  # Excel was here
+    assert "made for the id 0042, which is not on the list" in grade("--variants", str(listed))["0042"]["reason"]
 
     by = grade()  # without a list nothing is known of anybody's constants
     assert {line["status"] for line in by.values()} == {"failed"} and "constants" not in by["ZHANG3"]

@@ -21,6 +21,7 @@ exactly those of one of them, that is the mistake; otherwise you read where the 
 """
 
 import html
+import re
 import time
 
 from .. import progress
@@ -155,6 +156,8 @@ def explain(task, mine):
         if kind == NotImplementedError.__name__ and message in ("", STUB):
             return "还没有写。", "Not written yet."
         if kind == ForbiddenCall.__name__:
+            if not re.fullmatch(r"[a-zA-Z0-9_.]{1,80}", message):  # the learner has raised it
+                message = "…"
             own = "." in message  # numpy.var, normcourse.norms.layer_norm
             zh, en = (message, message) if own else (f"PyTorch 的 {message}", f"PyTorch's {message}")
             return f"这道题不能调用 {zh}。", f"This task is to be solved without calling {en}."

@@ -1,6 +1,7 @@
 """What exists in the second world (`world`): built-in names, modules, and attributes of what a value can be."""
 
 import builtins
+import copy
 import math
 from collections import Counter, deque
 from fractions import Fraction
@@ -113,6 +114,8 @@ STAND_INS |= {"tqdm.trange": lambda count, *arguments, **options: range(count)}
 STAND_INS |= dict.fromkeys(("time.time", "time.perf_counter", "time.monotonic"), lambda: 0.0)
 # The real one reads and writes attributes, `__globals__` too, by names that are given as text.
 STAND_INS |= {"functools.wraps": lambda wrapped, *arguments, **options: lambda function: function}
+# A memo tells where objects lie, and gives parts of the copy other names, such as those that NumPy asks for memory by.
+STAND_INS |= {"copy.deepcopy": lambda value: copy.deepcopy(value)}
 STAND_INS |= dict.fromkeys(("warnings.warn", "torch.testing.assert_close"), lambda *arguments, **options: None)
 STAND_INS |= {"sys.stdout": None, "sys.stderr": None}  # `print` says nothing
 STAND_INS |= {"abc.ABC": object, "abc.abstractmethod": lambda function: function}
@@ -144,7 +147,7 @@ HINTS = "Any Callable Dict Final Iterable List Literal Optional Sequence Tuple T
 STAND_INS |= {f"typing.{name}": Hint() for name in HINTS.split()}
 # What a task that is to be solved without one of the first is to be solved without, too.
 NORMS = "batch_norm group_norm instance_norm layer_norm native_layer_norm renorm rms_norm"
-NORMS = frozenset(f"{NORMS} BatchNorm1d CosineSimilarity GroupNorm LayerNorm RMSNorm".split())
+NORMS = frozenset(f"{NORMS} BatchNorm1d CosineSimilarity GroupNorm LayerNorm RMSNorm embedding".split())
 RELATIVES = [
     ({"layer_norm", "rms_norm"}, NORMS),
     ({"std", "var"}, NORMS | {"corrcoef", "cov"}),

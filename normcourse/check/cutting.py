@@ -15,12 +15,20 @@ CELL = 100_000  # line numbers of cell n begin at n times this
 WRITTEN = re.compile(r"\s*%%(?:write)?file[ \t]+(-a[ \t]+)?(?:\./)?(\w+)\.py[ \t]*\n")
 
 
+class Words(str):
+    """What `where` says; a text cannot make one."""
+
+
 class NotUnderstood(Exception):
-    """What the second world does not hold; says where and what."""
+    """What the second world does not hold; says where and what. A text that has caught one can raise another, but has
+    no words for it."""
+
+    def __init__(self, words=""):
+        super().__init__(words if type(words) is Words else "0:0: …")
 
 
 def where(line, what):
-    return f"{line // CELL}:{line % CELL}: {what}"
+    return Words(f"{line // CELL}:{line % CELL}: {what}")
 
 
 def not_understood(what):

@@ -43,6 +43,8 @@ def rules(task):
             if name in without or not allowed:
                 raise ForbiddenCall(name)
             result = function(*args, **(kwargs or {}))
+            if "grad" in without and isinstance(result, torch.Tensor) and result.is_complex():
+                raise ForbiddenCall("complex")  # a step along i has a derivative in it
             if only and name in UNWRITTEN and result.numel() and result.is_floating_point():
                 result = guarded(result.fill_(torch.nan) if "empty" in name else result)
                 given.append(result)

@@ -18,6 +18,7 @@ import inspect
 import operator
 import string
 
+import numpy
 import torch
 
 from . import allowed
@@ -30,6 +31,19 @@ from .rules import ForbiddenCall
 INPLACE = {"*=": operator.imul, "/=": operator.itruediv, "%=": operator.imod, "**=": operator.ipow, "-=": operator.isub}
 INPLACE |= {"<<=": operator.ilshift, ">>=": operator.irshift, "|=": operator.ior, "&=": operator.iand}
 INPLACE |= {"^=": operator.ixor, "//=": operator.ifloordiv, "@=": operator.imatmul, "+=": operator.iadd}
+
+
+class Arrays(type):
+    """The kind of `numpy.ndarray` as one can ask about it. The real one, called, makes arrays of any memory."""
+
+    def __instancecheck__(self, value):
+        return isinstance(value, numpy.ndarray)
+
+    def __call__(self, *arguments, **options):
+        raise not_understood("numpy.ndarray")
+
+
+ARRAYS = Arrays("ndarray", (), {})
 
 
 class Space:
@@ -50,6 +64,8 @@ def within(path, spaces=allowed.SPACES):
         raise not_understood(path)
     if path in allowed.STAND_INS:
         return allowed.STAND_INS[path]
+    if path == "numpy.ndarray":
+        return ARRAYS
     space, _, name = path.rpartition(".")
     return getattr(importlib.import_module(space), name)
 
@@ -62,12 +78,12 @@ def _holds(path, spaces=allowed.SPACES):
 MODULE = frozenset(torch.nn.Module().__dict__)
 
 
-class Words(string.Formatter):
+class Format(string.Formatter):
     """`str.format` without looks at attributes and items."""
 
     def get_field(self, name, arguments, options):
         if {".", "["} & {*name}:
-            raise not_understood(f"format: {name}")
+            raise not_understood(f"format: {name!r}")
         return super().get_field(name, arguments, options)
 
 
@@ -119,7 +135,7 @@ class World:
             done.update(new)
             compiled = self.compiled(ast.fix_missing_locations(ast.Module(fresh, [])))
             for key, path in imported.items():  # what is not held is said only where it is used
-                if GUARDS.match(key):  # none of what the rewritten source calls
+                if GUARDS.match(key) or key == "super":  # none of what the rewritten source calls
                     raise not_understood(key)
                 known = self._knows(path) or self._is_closed(path) or self._is_written(path)
                 space[key] = self._import(path) if known else Space(path)
@@ -166,13 +182,14 @@ class World:
         if kind is Space:
             return self._import(f"{value.path}.{name}")
         if kind is str and name == "format":
-            return functools.partial(Words().format, value)
+            return functools.partial(Format().format, value)
         if isinstance(value, tuple) and name in getattr(kind, "__match_args__", ()):  # also of x.max(-1)
             return getattr(value, name)
         if kind in self.own:
-            parts = [vars(value), *(vars(base) for base in kind.__mro__ if base in self.own)]
-            parts += [vars(value).get(part, ()) for part in ("_parameters", "_buffers", "_modules")]
-            if name in allowed.MODULE or (name not in MODULE and any(name in part for part in parts)):
+            parts = [vars(value).get(part, ()) for part in ("_parameters", "_buffers", "_modules")]
+            bases = [base in self.own for base in kind.__mro__ if name in vars(base)]  # the first is what is found
+            held = name in vars(value) or (bases[0] if bases else any(name in part for part in parts))
+            if name in allowed.MODULE or (name not in MODULE and held):
                 return getattr(value, name)
         elif kind is type and value in self.own and name in vars(value):
             return getattr(value, name)
@@ -212,7 +229,9 @@ class World:
         kind = type(value)
         if kind not in self.own and kind not in allowed.KINDS:
             raise not_understood(f"type: {kind.__name__}")
-        return Tensor if self.only and kind is torch.Tensor else kind
+        if self.only and kind is torch.Tensor:
+            return Tensor
+        return ARRAYS if kind is numpy.ndarray else kind
 
     def _write(self, value):
         return Writer(value, type(value) in self.own)

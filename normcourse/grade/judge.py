@@ -21,7 +21,7 @@ from . import notebook, wire
 from .child import Attempt, Budget
 from .hidden import earned, load_each
 from .notebook import Refused
-from .variants import constants_of, key, named, usual, varied
+from .variants import constants_of, key, named, not_any_more, usual, varied
 
 # The kinds of errors in hidden cases that a report names: with more of them it could be told what is hidden.
 KNOWN_ERRORS = {"ForbiddenCall", "NameError", "NotImplementedError", "OtherThreads"}
@@ -77,13 +77,16 @@ class Exam:
         cannot be known what they are."""
         tasks, essays = self.exercises[exercise]
         varying = [task for task in tasks.values() if task.varies]
-        if self.learners is None and any(f'\nvariant("{t.name}"' in c.source for t in varying for c in cells):
+        called = any(f'\nvariant("{t.name}"' in c.source for t in varying for c in cells)
+        if self.learners is None and (called or (varying and not_any_more(cells, {}))):
             raise Refused(*NO_LIST)
         if self.learners is None or not varying:
             return self
         learner = self.learner(submission)
         if not learner:
             raise Refused(*(words.format(named(submission)) for words in NOT_LISTED))
+        if lost := not_any_more(cells, self.learners):
+            raise Refused(*lost)
         made = copy.copy(self)
         made.constants = {task.name: constants_of(task, learner) for task in varying}
         parts = {task.name: self._variant(task, made.constants[task.name]) for task in varying}

@@ -93,7 +93,8 @@ class Layout:
             return max(len(split[0]) - 1, 0) if split and any(map(MOODLE.match, split[0])) else 0
         columns = itertools.takewhile(lambda names: len(set(names)) == 1, zip(*(parts[:-1] for parts in split)))
         common = len(list(columns))
-        if all(len(parts) == common + 1 and self._is_assignment(parts[-1]) for parts in split):
+        own = [parts[common:] for parts in split if parts[-1].lower().endswith(".ipynb")]
+        if own and all(self._is_assignment(part) for parts in own for part in parts):
             return max(common - 1, 0)
         return common
 

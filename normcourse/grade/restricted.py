@@ -3,6 +3,7 @@
 import ast
 import operator
 
+import torch
 from RestrictedPython import RestrictingNodeTransformer, compile_restricted_exec
 from RestrictedPython.Guards import guarded_iter_unpack_sequence, guarded_unpack_sequence
 
@@ -10,6 +11,8 @@ from ..check.allowed import MAGIC
 from ..check.cutting import FILE
 from ..check.plainer import GUARDS, OURS
 from ..check.world import NotUnderstood, World, where
+
+POINTERS = {"cdata"}  # an option of torch.Tensor: an address
 
 
 class Policy(RestrictingNodeTransformer):
@@ -46,6 +49,8 @@ class Policy(RestrictingNodeTransformer):
         return made
 
     def visit_Call(self, node):  # RestrictedPython's refuses a function of one's own that is called eval
+        if any(keyword.arg in POINTERS for keyword in node.keywords):
+            self.error(node, "cdata")
         spread = any(isinstance(a, ast.Starred) for a in node.args) or any(k.arg is None for k in node.keywords)
         node = self.node_contents_visit(node)
         if spread:
@@ -72,9 +77,26 @@ class Policy(RestrictingNodeTransformer):
     visit_MatchStar = visit_MatchAs
 
 
+def _apply(function, *arguments, **options):
+    if POINTERS & {*options}:
+        raise NotUnderstood(where(0, "cdata"))
+    return function(*arguments, **options)
+
+
+def _attribute(module, name, found=torch.nn.Module.__getattr__):
+    """Of a module that has a part of a magic name: `copy` and NumPy ask the object for these, not its class."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return found(module, name)
+
+
 class Restricted(World):
-    known = {"_getitem_": operator.getitem, "_getiter_": iter, "_apply_": lambda f, *a, **k: f(*a, **k)}
+    known = {"_getitem_": operator.getitem, "_getiter_": iter, "_apply_": _apply}
     known |= {"_unpack_sequence_": guarded_unpack_sequence, "_iter_unpack_sequence_": guarded_iter_unpack_sequence}
+
+    def answer(self, code, name):
+        torch.nn.Module.__getattr__ = _attribute  # of this process, which serves this world alone
+        return super().answer(code, name)
 
     @staticmethod
     def compiled(module):

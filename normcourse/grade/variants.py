@@ -6,6 +6,7 @@ tests. A task says what varies (`Task.varies`): the default of a parameter, whic
     read_learners  who is who: a list of the learners, each with an id and what else names them
 """
 
+import csv
 import functools
 import hashlib
 import inspect
@@ -17,12 +18,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..check import Mistake
+from .text import UNSEEN, visible
 
 ANOTHER = (
     "这是另一个变体的答案：用的默认值不是你的。你的常数写在你的 notebook 里。",
     "This is the answer of another variant: its default is not yours. Your constants stand in your notebook.",
 )
 LONGEST = 64  # letters of an id
+STATED = re.compile(r"这份 notebook 是 `([^`\n]{1,64})` 的|This notebook is for `([^`\n]{1,64})`")  # by build_variants
+NOT_ANY_MORE = (
+    "这份 notebook 是给号码 {0} 的，名单里却没有 {0}，所以不知道它的常数。名单里的号码后来变了吗？Excel 存 csv 时"
+    "会去掉开头的 0，把长号码写成 1.2E+12。把号码改回来，再运行一次。",
+    "This notebook was made for the id {0}, which is not on the list, so its constants are not known. Have ids on the "
+    "list changed since? Saving as csv, Excel drops leading zeros and writes long numbers as 1.2E+12. Put the ids back "
+    "and run the same command again.",
+)
 
 
 def variants(task):
@@ -105,8 +115,21 @@ def named(submission):
 
 
 def key(name):
-    """A name as it is compared: spaces around it, its case and ways to write the same letters do not count."""
-    return unicodedata.normalize("NFC", name).strip().casefold()
+    """A name as it is compared: spaces around it, its case, letters without a width and ways to write the same letters
+    do not count, and neither does how the colon behind a system's name is written."""
+    name = UNSEEN.sub("", unicodedata.normalize("NFC", name)).strip().casefold()
+    return re.sub(r"^(moodle|canvas|blackboard)\s*[:：]\s*", r"\1:", name)
+
+
+def not_any_more(cells, learners):
+    """None, or what to say of a notebook whose text was made for an id that the list of learners does not hold: with
+    other ids on it, others' constants would be asked for. A learner can write what they like there, and has nothing of
+    it: it is not asked whose notebook it is."""
+    texts = [cell.source for cell in cells if cell.kind == "markdown"]
+    stated = [one or other for text in texts for one, other in STATED.findall(text)]
+    ids = {key(one) for one in learners.values()} if stated else ()
+    lost = next((name for name in stated if key(name) not in ids), None)
+    return lost and tuple(words.format(visible(lost)) for words in NOT_ANY_MORE)
 
 
 def read_learners(path):
@@ -120,12 +143,13 @@ def read_learners(path):
         return ValueError(f"{path}：{zh}。\n{path}: {en}.")
 
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = re.split("\r\n|\r|\n", unicodedata.normalize("NFC", Path(path).read_text(encoding="utf-8-sig")))
     except (OSError, ValueError):
         raise wrong("读不出来；要一个 UTF-8 的文本文件", "cannot be read; a text file in UTF-8 is needed") from None
     found = {}
     for number, line in enumerate(lines, 1):
-        names = [name.strip(' "') for name in re.split(r"[,;\t，；]", line)]
+        cells = next(csv.reader([re.sub(r"[;\t，；]", ",", line)], skipinitialspace=True), [""])  # "Zhang, San" is one
+        names = [name.strip(' "') for name in cells]
         if not any(names) or (number == 1 and key(names[0]) == "id"):
             continue
         if odd := _odd(names[0]):
@@ -144,6 +168,8 @@ def _odd(name):
     """None, or why an id cannot name a folder on every system: (中文, English)."""
     if not name:
         return "没有号码", "there is no id"
+    if re.fullmatch(r"\d(\.\d+)?[Ee]\+\d+", name):
+        return "这是 Excel 写短了的号码；把这一列设成文本再存", "Excel has shortened this id; make its column text"
     if len(name) > LONGEST:
         return f"号码太长，最多 {LONGEST} 个字", f"the id is too long, at most {LONGEST} letters"
     if found := re.search(r"[^\w .@+-]", name):

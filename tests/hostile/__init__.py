@@ -110,4 +110,4 @@ def all_four(body):
     ]
 
 
-from . import machine, numbers, rules, submissions  # noqa: E402, F401  fill ATTACKS
+from . import machine, numbers, rules, second, submissions  # noqa: E402, F401  fill ATTACKS
