@@ -2,14 +2,18 @@
 
 import builtins
 import math
+import statistics
 from collections import Counter, deque
 from fractions import Fraction
+from types import GeneratorType
 
 import numpy
 import torch
 
-MAGIC = """init call len getitem iter next repr str contains lt le eq ne gt ge add sub mul truediv neg radd rmul enter
-exit"""
+from . import kinds
+
+MAGIC = """init call len getitem setitem iter next repr str contains bool lt le eq ne gt ge add sub mul truediv neg pow
+matmul mod floordiv abs radd rsub rmul rtruediv rpow rmatmul iadd isub imul itruediv enter exit"""
 MAGIC = {f"__{name}__" for name in MAGIC.split()}
 NAMES = """abs all any bool callable dict divmod enumerate filter float frozenset int isinstance iter len list map
 max min next object ord chr pow property range repr reversed round set slice sorted staticmethod classmethod str sum
@@ -43,8 +47,9 @@ DTYPES = "bfloat16 bool double float float16 float32 float64 half int int16 int3
 TORCH = f"""{BOTH} {DTYPES} arange as_tensor asarray atleast_1d atleast_2d atleast_3d autocast block_diag
 broadcast_shapes broadcast_tensors cartesian_prod cat chain_matmul column_stack combinations concatenate
 cosine_similarity dstack einsum empty empty_like enable_grad eye finfo from_numpy full full_like hstack iinfo inf
-is_floating_point is_grad_enabled is_tensor linspace logspace meshgrid nan no_grad inference_mode normal ones
-ones_like pi rand rand_like randint randn randn_like randperm manual_seed promote_types result_type set_grad_enabled
+get_default_dtype is_floating_point is_grad_enabled is_tensor isin linspace logspace meshgrid nan no_grad
+inference_mode normal ones ones_like pi rand rand_like randint randn randn_like randperm manual_seed promote_types
+result_type set_grad_enabled
 stack tensor tensordot tril_indices triu_indices trapezoid trapz vander vmap vstack zeros zeros_like Tensor Size
 Generator device dtype"""
 FUNCTIONAL = """binary_cross_entropy celu cosine_similarity cross_entropy dropout elu embedding gelu glu hardtanh
@@ -67,6 +72,7 @@ median min minimum mod moveaxis multiply nan nan_to_num nanmean nansum ndarray n
 ones ones_like outer pi polyfit polyval power prod ptp ravel reciprocal repeat reshape roll round sign
 sin sinh sort sqrt square squeeze stack std subtract sum swapaxes tan tanh tensordot tile trace
 transpose trapezoid tril triu unique var vstack where zeros zeros_like"""
+SPREADS = "pstdev pvariance stdev variance"
 SPACES = {
     "torch": TORCH,
     "torch.nn": NN,
@@ -75,12 +81,22 @@ SPACES = {
     "torch.special": "erf erfc erfinv expit expm1 gammaln log1p log_softmax logit logsumexp ndtr softmax xlogy xlog1py",
     "torch.autograd": "grad",
     "torch.autograd.functional": "jacobian jvp vjp",
-    "torch.func": "grad jacfwd jacrev jvp vjp vmap",
+    "torch.func": "grad grad_and_value jacfwd jacrev jvp vjp vmap",
     "torch.optim": "SGD Adam AdamW",
     "torch.cuda": "is_available device_count",
     "torch.distributions": "Normal Binomial",
-    "numpy.polynomial": "hermite_e",
+    "numpy.polynomial": "hermite hermite_e legendre",
+    "numpy.polynomial.hermite": "hermgauss",
     "numpy.polynomial.hermite_e": "hermegauss",
+    "numpy.polynomial.legendre": "leggauss",
+    "numpy.random": "",
+    "random": "",
+    "statistics": f"fmean linear_regression mean median {SPREADS} NormalDist",
+    "torch.jit": "",
+    "types": "",
+    "enum": "",
+    "dataclasses": "",
+    "collections.abc": "",
     "math": MATH,
     "itertools": "accumulate chain combinations count cycle islice pairwise permutations product repeat starmap "
     "takewhile zip_longest",
@@ -105,7 +121,9 @@ SPACES = {
     "numpy": NUMPY,
     "numpy.linalg": "cond det eig eigh eigvals eigvalsh inv lstsq matrix_power matrix_rank norm qr slogdet solve svd",
 }
-STAND_INS = {"torch.compile": lambda function=None, **options: function or (lambda function: function)}
+STAND_INS = dict.fromkeys(
+    ("torch.compile", "torch.jit.script"), lambda function=None, **options: function or (lambda function: function)
+)
 STAND_INS |= dict.fromkeys(  # progress bars and clocks do nothing
     ("tqdm.tqdm", "tqdm.auto.tqdm", "tqdm.notebook.tqdm"), lambda steps=(), *arguments, **options: steps
 )
@@ -116,6 +134,11 @@ STAND_INS |= {"functools.wraps": lambda wrapped, *arguments, **options: lambda f
 STAND_INS |= dict.fromkeys(("warnings.warn", "torch.testing.assert_close"), lambda *arguments, **options: None)
 STAND_INS |= {"sys.stdout": None, "sys.stderr": None}  # `print` says nothing
 STAND_INS |= {"abc.ABC": object, "abc.abstractmethod": lambda function: function}
+STAND_INS |= {"torch.autograd.Function": kinds.Function, "types.SimpleNamespace": kinds.Namespace}
+STAND_INS |= {f"enum.{kind.__name__}": kind for kind in (kinds.Enum, kinds.IntEnum, kinds.StrEnum, kinds.auto)}
+STAND_INS |= {"enum.unique": lambda kind: kind}
+SEEDS = "random.seed numpy.random.seed torch.cuda.manual_seed torch.cuda.manual_seed_all"
+STAND_INS |= dict.fromkeys(SEEDS.split(), lambda seed=None: None)  # nothing here draws from them
 
 
 class Silent:
@@ -135,19 +158,23 @@ class Hint:
 
     __call__ = __or__ = __ror__ = lambda self, *arguments, **options: self
 
+    def __mro_entries__(self, bases):  # class Norm(Protocol)
+        return ()
+
 
 SILENT = "debug info warning error critical exception log"
 STAND_INS |= {f"logging.{name}": getattr(Silent(), name) for name in f"{SILENT} basicConfig".split()}
 STAND_INS |= {"logging.getLogger": lambda name=None: Silent(), "typing.cast": lambda kind, value: value}
-HINTS = "Any Callable Dict Final Iterable List Literal Optional Sequence Tuple Type TypeVar Union"
-STAND_INS |= {f"typing.{name}": Hint() for name in HINTS.split()}
+HINTS = """Annotated Any Callable ClassVar Dict Final Generator Generic Iterable Iterator List Literal Mapping Optional
+Protocol Sequence Set Tuple Type TypeAlias TypeVar Union"""
+STAND_INS |= {f"{space}.{name}": Hint() for name in HINTS.split() for space in ("typing", "collections.abc")}
 # What a task that is to be solved without one of the first is to be solved without, too.
 NORMS = "batch_norm group_norm instance_norm layer_norm native_layer_norm renorm rms_norm"
 NORMS = frozenset(f"{NORMS} BatchNorm1d CosineSimilarity GroupNorm LayerNorm RMSNorm".split())
 RELATIVES = [
     ({"layer_norm", "rms_norm"}, NORMS),
-    ({"std", "var"}, NORMS | {"corrcoef", "cov"}),
-    ({"grad"}, {"eig", "eigvals"}),  # they make complex numbers, and with them a derivative
+    ({"std", "var"}, NORMS | {"corrcoef", "cov", *SPREADS.split()}),
+    ({"grad"}, {"grad_and_value", "eig", "eigvals"}),  # they make complex numbers, and with them a derivative
 ]
 SPACES = {path: frozenset(names.split()) for path, names in SPACES.items()}
 
@@ -157,7 +184,7 @@ pow reciprocal relu requires_grad round rsqrt scatter scatter_add sigmoid sign s
 subtract tanh tril triu trunc unsqueeze zero"""
 TENSOR = f"""{BOTH} {DTYPES} {" ".join(f"{name}_" for name in INPLACE.split())} T mT H device dtype shape ndim grad
 requires_grad is_leaf itemsize nbytes backward contiguous cpu to type_as item tolist numpy size stride dim nelement
-element_size is_contiguous is_floating_point is_meta new_empty new_full new_ones new_tensor new_zeros expand
+element_size type is_contiguous is_floating_point is_meta new_empty new_full new_ones new_tensor new_zeros expand
 expand_as repeat view view_as reshape_as sum_to_size unfold ndimension get_device is_cuda retain_grad real data"""
 ARRAY = """T all any argmax argmin argsort astype clip copy cumsum diagonal dot dtype fill flatten item itemsize
 max mean min nbytes ndim nonzero prod ravel repeat reshape round shape size sort squeeze std sum
@@ -192,8 +219,11 @@ ATTRIBUTES = {
     float: "is_integer real",
     int: "bit_length real",
     slice: "start stop step",
+    GeneratorType: "send close",
+    statistics.NormalDist: "pdf cdf inv_cdf",
 }
 ATTRIBUTES = {kind: frozenset(names.split()) for kind, names in ATTRIBUTES.items()}
 MODULE = frozenset(MODULE.split())
 KINDS = {*ATTRIBUTES, *(getattr(torch.nn, name) for name in NN.split()), bool, range, type(None)}  # what `type` says
-METHODS = frozenset(BOTH.split())  # also as torch.Tensor.mean
+LAYERS = (torch.nn.Linear, torch.nn.LayerNorm, torch.nn.RMSNorm)  # whose parameters may be replaced
+METHODS = frozenset(f"{BOTH} {DTYPES} item tolist numpy size clone".split())  # also as torch.Tensor.mean

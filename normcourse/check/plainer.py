@@ -9,7 +9,8 @@ from .cutting import imports_of
 
 GUARDS = re.compile(r"__|_.*_$")
 WORDS = ("__name__", "__qualname__", "__doc__")
-OURS = ("_inplacevar_", "_import_", "_words_", "_type_", "_has_", "_get_")  # functions of `World` that `Plainer` calls
+# Functions of `World` that `Plainer` calls.
+OURS = ("_inplacevar_", "_import_", "_words_", "_type_", "_has_", "_get_", "_set_")
 SIGNS = {ast.Mult: "*=", ast.Div: "/=", ast.Mod: "%=", ast.Pow: "**=", ast.Sub: "-=", ast.LShift: "<<=", ast.Add: "+="}
 SIGNS |= {
     ast.RShift: ">>=",
@@ -47,6 +48,20 @@ def _init(node):
     return ast.fix_missing_locations(init)
 
 
+def _captured(pattern, tests):
+    """The pattern with names for values that are attributes; how these compare is added to tests."""
+    options = pattern.patterns if isinstance(pattern, ast.MatchOr) else [pattern]
+    values = [one.value for one in options if isinstance(one, ast.MatchValue)]
+    if len(values) == len(options) and any(isinstance(value, ast.Attribute) for value in values):
+        name = f"_case{len(tests)}"
+        same = [ast.Compare(ast.Name(name, ast.Load()), [ast.Eq()], [value]) for value in values]
+        tests.append(ast.BoolOp(ast.Or(), [*same, ast.Constant(False)]))
+        return ast.copy_location(ast.MatchAs(name=name), pattern)
+    if isinstance(pattern, ast.MatchSequence):
+        pattern.patterns = [_captured(one, tests) for one in pattern.patterns]
+    return pattern
+
+
 class Plainer(ast.NodeTransformer):
     """What RestrictedPython has no rule for, in words that it has rules for; annotations go."""
 
@@ -80,9 +95,22 @@ class Plainer(ast.NodeTransformer):
         if (name == "type" and len(node.args) == 1) or (name in ("hasattr", "getattr") and written_out):
             ours = {"type": "_type_", "hasattr": "_has_", "getattr": "_get_"}[name]
             node.func = ast.copy_location(ast.Name(ours, ast.Load()), node.func)
+        if name == "setattr" and len(node.args) == 3:
+            node.func = ast.copy_location(ast.Name("_set_", ast.Load()), node.func)
         return node
 
+    def visit_match_case(self, node):
+        """`case A.x:` as `case _case0 if _case0 == A.x:`; a pattern cannot hold the call that looks at an attribute."""
+        tests, place = [], node.pattern
+        node.pattern = _captured(place, tests)
+        if tests:
+            node.guard = ast.BoolOp(ast.And(), [*tests, node.guard or ast.Constant(True)])
+            ast.fix_missing_locations(ast.copy_location(node.guard, place))
+        return self.generic_visit(node)
+
     def visit_ClassDef(self, node):
+        slots = [one for one in node.body if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "__slots__"]
+        node.body = [one for one in node.body if one not in slots] or [ast.copy_location(ast.Pass(), slots[0])]
         fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
         others = [one for one in node.body if not isinstance(one, ast.AnnAssign | ast.Expr)]
         if re.search(r"\bNamedTuple$", " ".join(map(ast.unparse, node.bases))) and not others:

@@ -10,6 +10,7 @@ lines of its own for it (`alone`).
 """
 
 import ast
+import builtins
 import functools
 import importlib
 import inspect
@@ -19,7 +20,7 @@ import sys
 
 import torch
 
-from . import allowed
+from . import allowed, kinds
 from .cutting import CELL, FILE, cut
 from .plainer import GUARDS, WORDS, Plainer
 from .rules import ForbiddenCall
@@ -31,6 +32,13 @@ INPLACE |= {"^=": operator.ixor, "//=": operator.ifloordiv, "@=": operator.imatm
 
 class NotUnderstood(Exception):
     """What the second world does not hold; says where and what."""
+
+
+class Builtins(dict):
+    """The built-in names; of those that are not held it says where they are used."""
+
+    def __missing__(self, name):
+        raise _not_understood(name) if hasattr(builtins, name) else KeyError(name)
 
 
 class Space:
@@ -86,6 +94,15 @@ class Words(string.Formatter):
         return super().get_field(name, arguments, options)
 
 
+CLASSES = (type, kinds.Members)
+
+
+def _behind(value):
+    """The classes in which a `super()` looks, and whether it does so for a module."""
+    here, kind, of = (getattr(super, f"__{part}__").__get__(value) for part in ("thisclass", "self_class", "self"))
+    return kind.__mro__[kind.__mro__.index(here) + 1 :] if kind else (), isinstance(of, torch.nn.Module)
+
+
 def _words(value, name):
     """`value.__name__` and the like."""
     found = getattr(value, name, None) if name in WORDS else value  # a text may call this with any name
@@ -100,7 +117,7 @@ class World:
     compiled, known = None, {}
 
     def __init__(self, task):
-        self.without, self.closed, self.own = frozenset(task.without), task.closed, set()
+        self.without, self.closed, self.own = frozenset(task.without), task.closed, set(kinds.BASES)
         for some, others in allowed.RELATIVES:
             if some & self.without:
                 self.without |= others
@@ -115,10 +132,12 @@ class World:
         if GUARDS.match(name):
             raise _not_understood(name)
         if module not in self.spaces:
-            space = self.known | {"__builtins__": allowed.BUILTINS, "__name__": "answer", "__metaclass__": self._class}
+            space = self.known | {"__builtins__": Builtins(allowed.BUILTINS), "__name__": "answer"}
+            space["__metaclass__"] = self._class
             space |= {f"_{kind}_": getattr(self, f"_{kind}") for kind in ("getattr", "write", "import", "type")}
             space |= {"_inplacevar_": lambda sign, old, value: INPLACE[sign](old, value)}
-            self.spaces[module] = space | {"_words_": _words, "_has_": self._has, "_get_": self._get}, set()
+            space |= {"_words_": _words, "_has_": self._has, "_get_": self._get, "_set_": self._set}
+            self.spaces[module] = space, set()
         space, done = self.spaces[module]
         if name not in done:
             done.add(name)
@@ -130,7 +149,7 @@ class World:
             for key, path in imported.items():  # what is not held is said only where it is used
                 if GUARDS.match(key):  # none of what the rewritten source calls
                     raise _not_understood(key)
-                known = _holds(path) or self._is_closed(path) or self._is_written(path)
+                known = _holds(path) or self._is_closed(path) or self._is_written(path) or path == "dataclasses.replace"
                 space[key] = self._import(path) if known else Space(path)
             exec(compiled, space)
         if name not in space:
@@ -140,6 +159,8 @@ class World:
     def _import(self, path):
         if self._is_closed(path):  # a module, or something in one
             return Space(path) if path in self.closed else functools.partial(_forbidden, path)
+        if path == "dataclasses.replace":
+            return self._replace
         if self._is_written(path):
             module, _, name = path.partition(".")
             return self._member(module, name) if name else Space(path)
@@ -172,13 +193,31 @@ class World:
             parts += [vars(value).get(part, ()) for part in ("_parameters", "_buffers", "_modules")]
             if name in allowed.MODULE or (name not in MODULE and any(name in part for part in parts)):
                 return getattr(value, name)
-        elif kind is type and value in self.own and name in vars(value):
+        elif kind in (*CLASSES, super) and self._inherits(value, name):
             return getattr(value, name)
         elif (value is torch.Tensor and name in allowed.METHODS) or any(
             isinstance(value, owner) and name in names for owner, names in allowed.ATTRIBUTES.items()
         ):
             return self._watched(name, getattr(value, name))
         raise _not_understood(f"{kind.__name__}.{name}")
+
+    def _inherits(self, value, name):
+        """Whether the name, of a class or `super()`, is from a class of the answer's own, or of all modules."""
+        bases, module = (value.__mro__, False) if type(value) in CLASSES else _behind(value)
+        owner = next((base for base in bases if name in vars(base)), None)
+        return owner in self.own or (module and owner is torch.nn.Module and name in allowed.MODULE)
+
+    def _set(self, value, name, item):
+        """`setattr`; what may be written to, and under which names, is what `Writer` says."""
+        if type(name) is not str or name.startswith("_"):
+            raise _not_understood("setattr")
+        setattr(self._write(value), name, item)
+
+    def _replace(self, value, **changes):
+        """`dataclasses.replace`."""
+        if type(value) not in self.own:
+            raise _not_understood("dataclasses.replace")
+        return type(value)(**(vars(value) | changes))
 
     def _has(self, value, name):
         """`hasattr`; of what is there and not held it says neither."""
@@ -211,9 +250,13 @@ class World:
         return Writer(value, type(value) in self.own)
 
     def _class(self, name, bases, space):
+        if any(isinstance(base, kinds.Members) for base in bases):  # (str, Enum): equal to a text, but none
+            bases = tuple(kinds.Valued if base in (int, str) else base for base in bases)
+            bases = tuple(base for base in bases if base is not kinds.Enum) if kinds.Valued in bases else bases
         if not all(base in (object, torch.nn.Module) or base in self.own for base in bases):
             raise _not_understood(f"class {name}")
-        made = type(name, bases, space)
+        kind = next((type(base) for base in bases if isinstance(base, kinds.Members)), type)
+        made = kind(name, bases, space)
         self.own.add(made)
         return made
 
@@ -235,7 +278,8 @@ class Writer:
 
     def __setattr__(self, name, item):
         of_tensor = isinstance(self.value, torch.Tensor) and name in ("requires_grad", "grad", "data")
-        if not (of_tensor or (self.own and name not in MODULE)):
+        of_layer = type(self.value) in allowed.LAYERS and name in ("weight", "bias")
+        if not (of_tensor or (of_layer and type(item) is torch.nn.Parameter) or (self.own and name not in MODULE)):
             raise _not_understood(f"{type(self.value).__name__}.{name} = …")
         setattr(self.value, name, item)
 
