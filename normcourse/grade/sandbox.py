@@ -23,6 +23,7 @@ SEEN = {
         "comparison.py",
         "cutting.py",
         "errors.py",
+        "kinds.py",
         "plainer.py",
         "recorded.py",
         "rules.py",
