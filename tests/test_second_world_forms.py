@@ -57,6 +57,18 @@ HALF = "    match x.dtype:\n        case torch.float16 | torch.bfloat16: return 
         "@known('two')\ndef _two(x): return x * 2\ndef f(x): return KNOWN['two'](x)",
         "KNOWN = {}\ndef keep(name, g): KNOWN[name] = g\nkeep('two', lambda x: x * 2)\ndef f(x): return KNOWN['two'](x)",
         "SEEN = []\ndef keep(g):\n    SEEN.append(g)\n    return g\n@keep\ndef one(x): return x\ndef f(x): return x * 2 if len(SEEN) == 1 else x",
+        "class A:\n    def __init__(self): self._k = 1\n    @property\n    def k(self): return self._k\n    @k.setter\n"
+        "    def k(self, k): self._k = k\ndef f(x):\n    a = A()\n    a.k = 2\n    return x * a.k",
+        "from functools import cached_property\nclass A:\n    @cached_property\n    def k(self): return 2\ndef f(x): return x * A().k",
+        "from typing import NamedTuple\nclass P(NamedTuple):\n    k: int\ndef f(x): return x * P(1)._replace(k=2)._asdict()['k']",
+        "from enum import IntEnum\nclass A(IntEnum):\n    ONE = 1\ndef f(x): return x * [1, 2][A.ONE]",
+        "import warnings, time, gc, torch\ndef f(x):\n    with warnings.catch_warnings():\n        warnings.simplefilter('ignore')\n"
+        "    time.sleep(9)\n    gc.collect()\n    torch.set_printoptions(precision=3)\n    return x * 2",
+        "import numpy as np\nimport torch\ndef f(x): return torch.from_numpy(np.vectorize(lambda v: v * 2)(x.numpy()))",
+        "import numbers, operator, itertools\ndef f(x): return x * 2 if isinstance(2, numbers.Number) and operator.not_(0) and "
+        "[k for k, _ in itertools.groupby('aa')] == ['a'] else x",
+        "def f(x): return x * len({1, 2}.symmetric_difference([])) * dict.fromkeys('a', 1)['a']",
+        "class M:\n    __constants__ = ['k']\n    k = 2\ndef f(x): return x * M.k",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("world", WORLDS)
@@ -122,6 +134,23 @@ def test_the_forms_of_honest_answers_are_understood(source, world):
         ("1:2", "class A:\n    def __float__(self): return 1.0\ndef f(x): return A()"),
         ("1:2", "class A:\n    def __hash__(self): return 1\ndef f(x): return A()"),
         ("1:2", "import numpy as np\ndef f(x): return np.random.default_rng"),
+        ("1:4", "class A:\n    @property\n    def k(self): return 1\n    @k.fget\n    def g(self): return 1\ndef f(x): return A().g"),
+        ("1:3", "class E:\n    def __eq__(self, other): return True\ndef f(x): return E().fromkeys"),
+        ("1:2", "\ndef f(x): return dict.mro"),
+        ("1:1", "def f(x): return x.max(-1)._asdict"),
+        ("1:1", "def f(x): return x.size()._replace"),
+        ("1:1", "def f(x): return hash"),
+        ("1:2", "import operator\ndef f(x): return operator.attrgetter('a')"),
+        ("1:2", "import operator\ndef f(x): return operator.methodcaller('a')"),
+        ("1:2", "import operator\ndef f(x): return operator.setitem"),
+        ("1:2", "import pprint\ndef f(x): return pprint._sys"),
+        ("1:2", "import gc\ndef f(x): return gc.get_objects()"),
+        ("1:2", "import numpy as np\ndef f(x): return np.vectorize(f).pyfunc"),
+        ("1:2", "import numpy as np\ndef f(x): return np.finfo('f').machar"),
+        ("1:2", "import torch\ndef f(x): return torch.FloatTensor.mro"),
+        ("1:2", "import torch\nclass A(torch.FloatTensor): pass\ndef f(x): return A"),
+        ("1:2", "import numbers\ndef f(x): return numbers.Number.register"),
+        ("1:2", "import numbers\nclass A(numbers.Number): pass\ndef f(x): return A"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("world", WORLDS)

@@ -4,6 +4,7 @@ import builtins
 import math
 import statistics
 from collections import Counter, deque
+from contextlib import nullcontext
 from fractions import Fraction
 from types import GeneratorType
 
@@ -17,8 +18,9 @@ matmul mod floordiv abs radd rsub rmul rtruediv rpow rmatmul iadd isub imul itru
 MAGIC = {f"__{name}__" for name in MAGIC.split()}
 NAMES = """abs all any bool callable dict divmod enumerate filter float frozenset int isinstance iter len list map
 max min next object ord chr pow property range repr reversed round set slice sorted staticmethod classmethod str sum
-super tuple zip format issubclass ArithmeticError AssertionError AttributeError Exception IndexError KeyError NameError
-NotImplementedError OverflowError RuntimeError StopIteration TypeError ValueError ZeroDivisionError"""
+super tuple zip format bin hex oct issubclass ArithmeticError AssertionError AttributeError Exception
+IndexError KeyError NameError NotImplementedError OverflowError RuntimeError StopIteration TypeError
+ValueError ZeroDivisionError"""
 BUILTINS = {name: getattr(builtins, name) for name in NAMES.split()}
 BUILTINS |= {"print": lambda *arguments, **options: None, "display": lambda *arguments, **options: None}
 # The last one is for C, which looks for it here; a text cannot name it, and its imports are rewritten.
@@ -51,7 +53,7 @@ get_default_dtype is_floating_point is_grad_enabled is_tensor isin linspace logs
 inference_mode normal ones ones_like pi rand rand_like randint randn randn_like randperm manual_seed promote_types
 result_type set_grad_enabled
 stack tensor tensordot tril_indices triu_indices trapezoid trapz vander vmap vstack zeros zeros_like Tensor Size
-Generator device dtype"""
+FloatTensor DoubleTensor LongTensor Generator device dtype is_complex newaxis scalar_tensor"""
 FUNCTIONAL = """binary_cross_entropy celu cosine_similarity cross_entropy dropout elu embedding gelu glu hardtanh
 huber_loss interpolate kl_div l1_loss layer_norm leaky_relu linear log_softmax logsigmoid mse_loss
 nll_loss normalize one_hot pad pairwise_distance relu relu6 rms_norm scaled_dot_product_attention selu
@@ -71,14 +73,17 @@ isfinite isinf isnan kron linspace log log10 log1p log2 logaddexp logspace matmu
 median min minimum mod moveaxis multiply nan nan_to_num nanmean nansum ndarray negative newaxis nonzero
 ones ones_like outer pi polyfit polyval power prod ptp ravel reciprocal repeat reshape roll round sign
 sin sinh sort sqrt square squeeze stack std subtract sum swapaxes tan tanh tensordot tile trace
-transpose trapezoid tril triu unique var vstack where zeros zeros_like"""
+transpose trapezoid tril triu unique var vstack where zeros zeros_like count_nonzero fromiter interp int_
+percentile quantile argwhere array_split split issubdtype floating integer isscalar finfo iinfo searchsorted take
+vectorize apply_along_axis"""
 SPREADS = "pstdev pvariance stdev variance"
 SPACES = {
     "torch": TORCH,
     "torch.nn": NN,
     "torch.nn.functional": FUNCTIONAL,
     "torch.linalg": LINALG,
-    "torch.special": "erf erfc erfinv expit expm1 gammaln log1p log_softmax logit logsumexp ndtr softmax xlogy xlog1py",
+    "torch.special": "digamma entr erf erfc erfcx erfinv exp2 expit expm1 gammaln log1p log_ndtr log_softmax logit "
+    "logsumexp ndtr ndtri sinc softmax xlogy xlog1py",
     "torch.autograd": "grad",
     "torch.autograd.functional": "jacobian jvp vjp",
     "torch.func": "grad grad_and_value jacfwd jacrev jvp vjp vmap",
@@ -91,6 +96,10 @@ SPACES = {
     "numpy.polynomial.legendre": "leggauss",
     "numpy.random": "",
     "random": "",
+    "numbers": "Complex Integral Number Rational Real",
+    "gc": "",
+    "pprint": "",
+    "torch.random": "manual_seed",
     "statistics": f"fmean linear_regression mean median {SPREADS} NormalDist",
     "torch.jit": "",
     "types": "",
@@ -98,8 +107,8 @@ SPACES = {
     "dataclasses": "",
     "collections.abc": "",
     "math": MATH,
-    "itertools": "accumulate chain combinations count cycle islice pairwise permutations product repeat starmap "
-    "takewhile zip_longest",
+    "itertools": "accumulate chain combinations compress count cycle dropwhile filterfalse groupby islice pairwise "
+    "permutations product repeat starmap takewhile tee zip_longest",
     "functools": "cache lru_cache partial reduce",
     "collections": "defaultdict deque namedtuple Counter OrderedDict",
     "contextlib": "contextmanager nullcontext suppress",
@@ -117,9 +126,11 @@ SPACES = {
     "torch.amp": "autocast",
     "logging": "DEBUG INFO WARNING ERROR CRITICAL",
     "typing": "",
-    "operator": "add and_ eq floordiv ge gt itemgetter le lt matmul mod mul ne neg or_ pow sub truediv",
+    "operator": "abs add and_ contains eq floordiv ge getitem gt iadd imul isub itemgetter itruediv le lt matmul "
+    "mod mul ne neg not_ or_ pow sub truediv xor",
     "numpy": NUMPY,
-    "numpy.linalg": "cond det eig eigh eigvals eigvalsh inv lstsq matrix_power matrix_rank norm qr slogdet solve svd",
+    "numpy.linalg": "cond det eig eigh eigvals eigvalsh inv lstsq matrix_power matrix_rank multi_dot norm pinv qr "
+    "slogdet solve svd",
 }
 STAND_INS = dict.fromkeys(
     ("torch.compile", "torch.jit.script"), lambda function=None, **options: function or (lambda function: function)
@@ -128,15 +139,20 @@ STAND_INS |= dict.fromkeys(  # progress bars and clocks do nothing
     ("tqdm.tqdm", "tqdm.auto.tqdm", "tqdm.notebook.tqdm"), lambda steps=(), *arguments, **options: steps
 )
 STAND_INS |= {"tqdm.trange": lambda count, *arguments, **options: range(count)}
-STAND_INS |= dict.fromkeys(("time.time", "time.perf_counter", "time.monotonic"), lambda: 0.0)
+STAND_INS |= dict.fromkeys(("time.time", "time.perf_counter", "time.process_time", "time.monotonic"), lambda: 0.0)
 # The real one reads and writes attributes, `__globals__` too, by names that are given as text.
 STAND_INS |= {"functools.wraps": lambda wrapped, *arguments, **options: lambda function: function}
-STAND_INS |= dict.fromkeys(("warnings.warn", "torch.testing.assert_close"), lambda *arguments, **options: None)
+QUIET = """warnings.warn warnings.filterwarnings warnings.simplefilter torch.testing.assert_close time.sleep gc.collect
+pprint.pprint sys.setrecursionlimit torch.set_printoptions torch.set_num_threads torch.autograd.set_detect_anomaly
+torch.use_deterministic_algorithms torch.cuda.empty_cache torch.cuda.synchronize"""
+STAND_INS |= dict.fromkeys(QUIET.split(), lambda *arguments, **options: None)
 STAND_INS |= {"sys.stdout": None, "sys.stderr": None}  # `print` says nothing
 STAND_INS |= {"abc.ABC": object, "abc.abstractmethod": lambda function: function}
 STAND_INS |= {"torch.autograd.Function": kinds.Function, "types.SimpleNamespace": kinds.Namespace}
 STAND_INS |= {f"enum.{kind.__name__}": kind for kind in (kinds.Enum, kinds.IntEnum, kinds.StrEnum, kinds.auto)}
-STAND_INS |= {"enum.unique": lambda kind: kind}
+SAME = "enum.unique typing.final typing.no_type_check typing.overload typing.runtime_checkable"
+STAND_INS |= dict.fromkeys(SAME.split(), lambda function: function)
+STAND_INS |= {"functools.cached_property": property, "warnings.catch_warnings": lambda **options: nullcontext()}
 SEEDS = "random.seed numpy.random.seed torch.cuda.manual_seed torch.cuda.manual_seed_all"
 STAND_INS |= dict.fromkeys(SEEDS.split(), lambda seed=None: None)  # nothing here draws from them
 
@@ -184,7 +200,8 @@ pow reciprocal relu requires_grad round rsqrt scatter scatter_add sigmoid sign s
 subtract tanh tril triu trunc unsqueeze zero"""
 TENSOR = f"""{BOTH} {DTYPES} {" ".join(f"{name}_" for name in INPLACE.split())} T mT H device dtype shape ndim grad
 requires_grad is_leaf itemsize nbytes backward contiguous cpu to type_as item tolist numpy size stride dim nelement
-element_size type is_contiguous is_floating_point is_meta new_empty new_full new_ones new_tensor new_zeros expand
+element_size type is_contiguous is_complex is_floating_point is_meta is_sparse mH adjoint
+new_empty new_full new_ones new_tensor new_zeros expand
 expand_as repeat view view_as reshape_as sum_to_size unfold ndimension get_device is_cuda retain_grad real data"""
 ARRAY = """T all any argmax argmin argsort astype clip copy cumsum diagonal dot dtype fill flatten item itemsize
 max mean min nbytes ndim nonzero prod ravel repeat reshape round shape size sort squeeze std sum
@@ -205,25 +222,31 @@ ATTRIBUTES = {
     numpy.ndarray: ARRAY,
     numpy.generic: ARRAY,
     numpy.dtype: "kind itemsize name",
+    numpy.finfo: "bits eps max min tiny",
+    numpy.iinfo: "bits max min",
     list: "append extend insert pop remove reverse sort copy clear count index",
     tuple: "count index",
     deque: "append appendleft pop popleft extend extendleft clear copy count index remove reverse rotate maxlen",
     Counter: "most_common elements total",
     dict: "get items keys values pop setdefault update copy clear",
-    set: "add discard remove union intersection difference update copy",
-    frozenset: "union intersection difference",
+    set: "add discard remove union intersection difference symmetric_difference issubset issuperset isdisjoint update "
+    "copy pop clear",
+    frozenset: "union intersection difference symmetric_difference issubset issuperset isdisjoint",
     str: "startswith endswith split join strip lower upper replace partition rpartition isdigit "
-    "count find index title capitalize lstrip rstrip removeprefix removesuffix zfill ljust rjust center",
+    "isalpha islower isupper count find index title capitalize lstrip rstrip removeprefix removesuffix "
+    "zfill ljust rjust center",
     Silent: f"{SILENT} setLevel isEnabledFor",
     Fraction: "numerator denominator limit_denominator",
     float: "is_integer real",
     int: "bit_length real",
     slice: "start stop step",
     GeneratorType: "send close",
+    property: "setter",
     statistics.NormalDist: "pdf cdf inv_cdf",
 }
 ATTRIBUTES = {kind: frozenset(names.split()) for kind, names in ATTRIBUTES.items()}
 MODULE = frozenset(MODULE.split())
 KINDS = {*ATTRIBUTES, *(getattr(torch.nn, name) for name in NN.split()), bool, range, type(None)}  # what `type` says
 LAYERS = (torch.nn.Linear, torch.nn.LayerNorm, torch.nn.RMSNorm)  # whose parameters may be replaced
-METHODS = frozenset(f"{BOTH} {DTYPES} item tolist numpy size clone".split())  # also as torch.Tensor.mean
+METHODS = f"{BOTH} {DTYPES} item tolist numpy size"  # also as torch.Tensor.mean
+METHODS = {torch.Tensor: frozenset(METHODS.split()), dict: {"fromkeys"}}

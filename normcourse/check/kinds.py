@@ -114,7 +114,7 @@ class Valued(Enum):
     def __gt__(self, other):
         return self.value > (other.value if isinstance(other, Valued) else other)
 
-    def __int__(self):
+    def __index__(self):
         return int(self.value)
 
 

@@ -8,6 +8,7 @@ import re
 from .cutting import imports_of
 
 GUARDS = re.compile(r"__|_.*_$")
+SLOTS = ("__slots__", "__constants__")  # that change nothing
 WORDS = ("__name__", "__qualname__", "__doc__")
 # Functions of `World` that `Plainer` calls.
 OURS = ("_inplacevar_", "_import_", "_words_", "_type_", "_has_", "_get_", "_set_")
@@ -109,7 +110,7 @@ class Plainer(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_ClassDef(self, node):
-        slots = [one for one in node.body if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "__slots__"]
+        slots = [one for one in node.body if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) in SLOTS]
         node.body = [one for one in node.body if one not in slots] or [ast.copy_location(ast.Pass(), slots[0])]
         fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
         others = [one for one in node.body if not isinstance(one, ast.AnnAssign | ast.Expr)]

@@ -186,7 +186,8 @@ class World:
             return self._import(f"{value.path}.{name}")
         if kind is str and name == "format":
             return functools.partial(Words().format, value)
-        if isinstance(value, tuple) and name in getattr(kind, "__match_args__", ()):  # also of x.max(-1)
+        parts = getattr(kind, "__match_args__", ()) if isinstance(value, tuple) else ()  # also of x.max(-1)
+        if name in parts or (parts and name in ("_asdict", "_replace") and hasattr(kind, name)):
             return getattr(value, name)
         if kind in self.own:
             parts = [vars(value), *(vars(base) for base in kind.__mro__ if base in self.own)]
@@ -195,7 +196,7 @@ class World:
                 return getattr(value, name)
         elif kind in (*CLASSES, super) and self._inherits(value, name):
             return getattr(value, name)
-        elif (value is torch.Tensor and name in allowed.METHODS) or any(
+        elif any(value is owner and name in names for owner, names in allowed.METHODS.items()) or any(
             isinstance(value, owner) and name in names for owner, names in allowed.ATTRIBUTES.items()
         ):
             return self._watched(name, getattr(value, name))
@@ -251,9 +252,11 @@ class World:
 
     def _class(self, name, bases, space):
         if any(isinstance(base, kinds.Members) for base in bases):  # (str, Enum): equal to a text, but none
-            bases = tuple(kinds.Valued if base in (int, str) else base for base in bases)
+            bases = tuple(kinds.Valued if base is int or base is str else base for base in bases)
             bases = tuple(base for base in bases if base is not kinds.Enum) if kinds.Valued in bases else bases
-        if not all(base in (object, torch.nn.Module) or base in self.own for base in bases):
+        if not all(
+            isinstance(base, type) and (base in (object, torch.nn.Module) or base in self.own) for base in bases
+        ):
             raise _not_understood(f"class {name}")
         kind = next((type(base) for base in bases if isinstance(base, kinds.Members)), type)
         made = kind(name, bases, space)
