@@ -69,6 +69,8 @@ HALF = "    match x.dtype:\n        case torch.float16 | torch.bfloat16: return 
         "[k for k, _ in itertools.groupby('aa')] == ['a'] else x",
         "def f(x): return x * len({1, 2}.symmetric_difference([])) * dict.fromkeys('a', 1)['a']",
         "class M:\n    __constants__ = ['k']\n    k = 2\ndef f(x): return x * M.k",
+        "import torch\nclass A(torch.nn.Module):\n    def __init__(self, k):\n        torch.nn.Module.__init__(self)\n        self.k = k\n"
+        "class B(A):\n    def __init__(self): A.__init__(self, *[2])\n    def forward(self, x): return x * self.k\ndef f(x): return B()(x)",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("world", WORLDS)
@@ -151,6 +153,15 @@ def test_the_forms_of_honest_answers_are_understood(source, world):
         ("1:2", "import torch\nclass A(torch.FloatTensor): pass\ndef f(x): return A"),
         ("1:2", "import numbers\ndef f(x): return numbers.Number.register"),
         ("1:2", "import numbers\nclass A(numbers.Number): pass\ndef f(x): return A"),
+        ("1:2", "import torch\ndef f(x): return torch.nn.Module.__init__(x)"),
+        ("1:3", "import torch\nclass A: pass\ndef f(x): return torch.nn.Linear.__init__(A(), 1, 1)"),
+        ("1:2", "class A: pass\ndef f(x): return object.__init__(A())"),
+        ("1:2", "class A: pass\ndef f(x): return A.__init__"),
+        ("1:5", "class E:\n    def __eq__(self, other): return True\ndef f(x):\n    e = E()\n    return e.__init__(x)"),
+        ("1:1", "def f(x): return _init_(int, x)"),
+        ("1:8", "import torch\nfrom types import SimpleNamespace as N\nclass M(torch.nn.Module, N):\n    def __init__(self):\n"
+                "        torch.nn.Module.__init__(self)\n        N.__init__(self, **{'_forward_hooks': 1})\n    def forward(self, x): return x\n"
+                "def f(x): return M()(x).grad_fn"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("world", WORLDS)

@@ -10,7 +10,9 @@ class Namespace:
     """`types.SimpleNamespace`."""
 
     def __init__(self, **values):
-        vars(self).update(values)
+        for name, value in values.items():
+            if not name.startswith("_"):  # a module that derives from this, too, keeps its own
+                setattr(self, name, value)
 
 
 class Kept:

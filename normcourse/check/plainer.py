@@ -11,7 +11,7 @@ GUARDS = re.compile(r"__|_.*_$")
 SLOTS = ("__slots__", "__constants__")  # that change nothing
 WORDS = ("__name__", "__qualname__", "__doc__")
 # Functions of `World` that `Plainer` calls.
-OURS = ("_inplacevar_", "_import_", "_words_", "_type_", "_has_", "_get_", "_set_")
+OURS = ("_inplacevar_", "_import_", "_words_", "_type_", "_has_", "_get_", "_set_", "_init_")
 SIGNS = {ast.Mult: "*=", ast.Div: "/=", ast.Mod: "%=", ast.Pow: "**=", ast.Sub: "-=", ast.LShift: "<<=", ast.Add: "+="}
 SIGNS |= {
     ast.RShift: ">>=",
@@ -96,6 +96,9 @@ class Plainer(ast.NodeTransformer):
         if (name == "type" and len(node.args) == 1) or (name in ("hasattr", "getattr") and written_out):
             ours = {"type": "_type_", "hasattr": "_has_", "getattr": "_get_"}[name]
             node.func = ast.copy_location(ast.Name(ours, ast.Load()), node.func)
+        base = node.func.value if isinstance(node.func, ast.Attribute) and node.func.attr == "__init__" else None
+        if isinstance(base, ast.Name | ast.Attribute):  # torch.nn.Module.__init__(self)
+            node.func, node.args = ast.copy_location(ast.Name("_init_", ast.Load()), base), [base, *node.args]
         if name == "setattr" and len(node.args) == 3:
             node.func = ast.copy_location(ast.Name("_set_", ast.Load()), node.func)
         return node

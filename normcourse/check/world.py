@@ -137,6 +137,7 @@ class World:
             space |= {f"_{kind}_": getattr(self, f"_{kind}") for kind in ("getattr", "write", "import", "type")}
             space |= {"_inplacevar_": lambda sign, old, value: INPLACE[sign](old, value)}
             space |= {"_words_": _words, "_has_": self._has, "_get_": self._get, "_set_": self._set}
+            space["_init_"] = self._init
             self.spaces[module] = space, set()
         space, done = self.spaces[module]
         if name not in done:
@@ -213,6 +214,13 @@ class World:
         if type(name) is not str or name.startswith("_"):
             raise _not_understood("setattr")
         setattr(self._write(value), name, item)
+
+    def _init(self, base, value, *arguments, **options):
+        """`Base.__init__(self)`."""
+        known = isinstance(base, type) and (base is torch.nn.Module or base in self.own)
+        if not known or type(value) not in self.own or not isinstance(value, base):
+            raise _not_understood(".__init__")
+        base.__init__(value, *arguments, **options)
 
     def _replace(self, value, **changes):
         """`dataclasses.replace`."""
