@@ -71,6 +71,20 @@ HALF = "    match x.dtype:\n        case torch.float16 | torch.bfloat16: return 
         "class M:\n    __constants__ = ['k']\n    k = 2\ndef f(x): return x * M.k",
         "import torch\nclass A(torch.nn.Module):\n    def __init__(self, k):\n        torch.nn.Module.__init__(self)\n        self.k = k\n"
         "class B(A):\n    def __init__(self): A.__init__(self, *[2])\n    def forward(self, x): return x * self.k\ndef f(x): return B()(x)",
+        "class Bad(ValueError):\n    def __init__(self, k):\n        super().__init__(f'bad {k}')\n        self.k = k\n"
+        "def f(x):\n    try: raise Bad(2)\n    except ValueError as error: return x * error.k",
+        "from collections import namedtuple\nclass P(namedtuple('P', 'a b')):\n    def c(self): return self.a * self.b\ndef f(x): return x * P(1, b=2).c()",
+        "from typing import NamedTuple\nclass P(NamedTuple):\n    a: int\n    b: int = 2\n    @property\n    def c(self): return self.a * self.b\n"
+        "def f(x): return x * P(1).c",
+        "from typing import TypedDict\nclass S(TypedDict, total=False):\n    k: int\ndef f(x): return x * S(k=2)['k']",
+        "class A:\n    count = 0\n    def __init__(self): A.count += 1\ndef f(x):\n    A()\n    A()\n    return x * A.count",
+        "import torch\nclass M(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.a = torch.nn.Linear(3, 3, bias=False)\n"
+        "        self.apply(self.init)\n    def init(self, m): pass\n    def forward(self, x): return self.a(x)\n"
+        "def f(x):\n    m = M()\n    for name, p in m.named_parameters(): p.data = 3 * torch.eye(3)\n"
+        "    m.load_state_dict({'a.weight': 2 * torch.eye(3)})\n    return m(x).detach() * len(m.state_dict()) * len(list(m.children()))",
+        "import torch\ndef f(x):\n    opt = torch.optim.SGD([x.clone().requires_grad_()], lr=1.0)\n    for g in opt.param_groups: g['lr'] = 2.0\n"
+        "    return x * opt.param_groups[0]['lr']",
+        "import torch\ndevice = 'mps' if torch.backends.mps.is_available() else 'cpu'\ndef f(x): return x.to(device) * 2",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("world", WORLDS)
@@ -82,7 +96,7 @@ def test_the_forms_of_honest_answers_are_understood(source, world):
     ("place", "source"),
     [
         ("1:4", "class A: pass\ndef f(x):\n    a, name = A(), '__cl' + 'ass__'\n    setattr(a, name, int)"),
-        ("1:3", "class A: pass\ndef f(x):\n    setattr(A, 'k', 2)"),
+        ("1:2", "import torch\ndef f(x): setattr(torch.nn.Linear, 'k', 2)"),
         ("1:3", "import torch\ndef f(x):\n    setattr(torch.Tensor, 'mean', 2)"),
         ("1:3", "def g(): pass\ndef f(x):\n    setattr(g, 'k', 2)"),
         ("1:4", "import torch\nclass M(torch.nn.Module): pass\ndef f(x):\n    setattr(M(), '_modules', {})"),
@@ -101,7 +115,6 @@ def test_the_forms_of_honest_answers_are_understood(source, world):
         ("1:2", "import enum\ndef f(x): return enum.sys"),
         ("1:2", "from enum import Enum\ndef f(x): return Enum._convert_"),
         ("1:12", f"{TWO}def f(x): return Two.apply(x).grad_fn"),
-        ("1:12", f"{TWO}def f(x): Two.apply = x"),
         ("1:12", f"{TWO}def f(x): return Two.mro"),
         ("1:4", "import torch\nclass A(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x): return ctx.to_save\nf = A.apply"),
         ("1:4", "import torch\nclass A(torch.autograd.Function):\n    @staticmethod\n    def forward(ctx, x): return ctx.metadata\nf = A.apply"),
@@ -162,6 +175,19 @@ def test_the_forms_of_honest_answers_are_understood(source, world):
         ("1:8", "import torch\nfrom types import SimpleNamespace as N\nclass M(torch.nn.Module, N):\n    def __init__(self):\n"
                 "        torch.nn.Module.__init__(self)\n        N.__init__(self, **{'_forward_hooks': 1})\n    def forward(self, x): return x\n"
                 "def f(x): return M()(x).grad_fn"),
+        ("1:2", "import torch\ndef f(x): torch.nn.Linear.k = 2"),
+        ("1:2", "from torch.autograd import Function\ndef f(x): Function.apply = 2"),
+        ("1:2", "class A(ValueError): pass\ndef f(x): return A().with_traceback"),
+        ("1:4", "class A(ValueError): pass\ndef f(x):\n    try: raise A\n    except A as error: return error.__traceback__"),
+        ("1:1", "class A(BaseException): pass\ndef f(x): return A"),
+        ("1:1", "class A(tuple): pass\ndef f(x): return A"),
+        ("1:2", "def g(): pass\nclass A(type(g)): pass\ndef f(x): return A"),
+        ("1:2", "import torch\nclass A(torch.Size): pass\ndef f(x): return A"),
+        ("1:2", "import torch\ndef f(x): return torch.nn.Linear(1, 1).register_forward_hook"),
+        ("1:2", "import torch\ndef f(x): return torch.backends.cuda"),
+        ("ValueError: NotUnderstood: 1:1: all points", "class NotUnderstood(ValueError): pass\n"
+         "def f(x): raise NotUnderstood('NotUnderstood: 1:1: all points')"),
+        ("ValueError: all points", "class ForbiddenCall(ValueError): pass\ndef f(x): raise ForbiddenCall('all points')"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("world", WORLDS)

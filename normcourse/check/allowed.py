@@ -20,8 +20,10 @@ NAMES = """abs all any bool callable dict divmod enumerate filter float frozense
 max min next object ord chr pow property range repr reversed round set slice sorted staticmethod classmethod str sum
 super tuple zip format bin hex oct issubclass ArithmeticError AssertionError AttributeError Exception
 IndexError KeyError NameError NotImplementedError OverflowError RuntimeError StopIteration TypeError
-ValueError ZeroDivisionError"""
+ValueError ZeroDivisionError ImportError ModuleNotFoundError LookupError FloatingPointError RecursionError Warning
+UserWarning RuntimeWarning DeprecationWarning FutureWarning NotImplemented"""
 BUILTINS = {name: getattr(builtins, name) for name in NAMES.split()}
+ERRORS = {kind for kind in BUILTINS.values() if isinstance(kind, type) and issubclass(kind, Exception)}
 BUILTINS |= {"print": lambda *arguments, **options: None, "display": lambda *arguments, **options: None}
 # The last one is for C, which looks for it here; a text cannot name it, and its imports are rewritten.
 BUILTINS |= {name: getattr(builtins, name) for name in ("__build_class__", "__import__")}
@@ -73,7 +75,7 @@ isfinite isinf isnan kron linspace log log10 log1p log2 logaddexp logspace matmu
 median min minimum mod moveaxis multiply nan nan_to_num nanmean nansum ndarray negative newaxis nonzero
 ones ones_like outer pi polyfit polyval power prod ptp ravel reciprocal repeat reshape roll round sign
 sin sinh sort sqrt square squeeze stack std subtract sum swapaxes tan tanh tensordot tile trace
-transpose trapezoid tril triu unique var vstack where zeros zeros_like count_nonzero fromiter interp int_
+transpose trapezoid tril triu unique var vstack where zeros zeros_like count_nonzero fromiter interp ndindex int_
 percentile quantile argwhere array_split split issubdtype floating integer isscalar finfo iinfo searchsorted take
 vectorize apply_along_axis"""
 SPREADS = "pstdev pvariance stdev variance"
@@ -100,6 +102,8 @@ SPACES = {
     "gc": "",
     "pprint": "",
     "torch.random": "manual_seed",
+    "torch.backends": "",
+    "torch.backends.mps": "",
     "statistics": f"fmean linear_regression mean median {SPREADS} NormalDist",
     "torch.jit": "",
     "types": "",
@@ -150,6 +154,7 @@ STAND_INS |= {"sys.stdout": None, "sys.stderr": None}  # `print` says nothing
 STAND_INS |= {"abc.ABC": object, "abc.abstractmethod": lambda function: function}
 STAND_INS |= {"torch.autograd.Function": kinds.Function, "types.SimpleNamespace": kinds.Namespace}
 STAND_INS |= {f"enum.{kind.__name__}": kind for kind in (kinds.Enum, kinds.IntEnum, kinds.StrEnum, kinds.auto)}
+STAND_INS |= {"torch.backends.mps.is_available": lambda: False}
 SAME = "enum.unique typing.final typing.no_type_check typing.overload typing.runtime_checkable"
 STAND_INS |= dict.fromkeys(SAME.split(), lambda function: function)
 STAND_INS |= {"functools.cached_property": property, "warnings.catch_warnings": lambda **options: nullcontext()}
@@ -206,7 +211,9 @@ expand_as repeat view view_as reshape_as sum_to_size unfold ndimension get_devic
 ARRAY = """T all any argmax argmin argsort astype clip copy cumsum diagonal dot dtype fill flatten item itemsize
 max mean min nbytes ndim nonzero prod ravel repeat reshape round shape size sort squeeze std sum
 swapaxes tolist trace transpose var"""
-MODULE = "parameters buffers register_buffer register_parameter train eval to float double training zero_grad"
+MODULE = """parameters buffers children modules named_parameters named_children named_modules named_buffers state_dict
+load_state_dict apply add_module register_module register_buffer register_parameter requires_grad_ train eval to cpu
+float double half bfloat16 training zero_grad"""
 LAYER = "weight bias eps normalized_shape elementwise_affine in_features out_features append extend keys values items"
 ATTRIBUTES = {
     torch.Tensor: TENSOR,
@@ -216,7 +223,7 @@ ATTRIBUTES = {
     torch.iinfo: "bits max min",
     torch.device: "type index",
     torch.Generator: "manual_seed",
-    torch.optim.Optimizer: "step zero_grad",
+    torch.optim.Optimizer: "step zero_grad param_groups",
     torch.distributions.Distribution: "log_prob cdf mean variance",
     torch.nn.Module: f"{LAYER} {MODULE}",
     numpy.ndarray: ARRAY,

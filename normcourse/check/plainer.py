@@ -117,11 +117,20 @@ class Plainer(ast.NodeTransformer):
         node.body = [one for one in node.body if one not in slots] or [ast.copy_location(ast.Pass(), slots[0])]
         fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
         others = [one for one in node.body if not isinstance(one, ast.AnnAssign | ast.Expr)]
-        if re.search(r"\bNamedTuple$", " ".join(map(ast.unparse, node.bases))) and not others:
+        bases = " ".join(map(ast.unparse, node.bases))
+        if re.search(r"\bTypedDict$", bases):
+            made = ast.Assign([self.visit(ast.Name(node.name, ast.Store()))], ast.Name("dict", ast.Load()))
+            return ast.fix_missing_locations(ast.copy_location(made, node))
+        if re.search(r"\bNamedTuple$", bases):
             named = ast.Call(ast.Name("_import_", ast.Load()), [ast.Constant("collections.namedtuple")], [])
             names = ast.Constant(" ".join(ast.unparse(one.target) for one in fields))
             defaults = ast.List([self.visit(one.value) for one in fields if one.value], ast.Load())
             made = ast.Call(named, [ast.Constant(node.name), names], [ast.keyword("defaults", defaults)])
+            if others:
+                node.bases, node.body = [], others
+                node = self.generic_visit(node)
+                node.bases = [ast.fix_missing_locations(ast.copy_location(made, node))]
+                return node
             made = ast.Assign([self.visit(ast.Name(node.name, ast.Store()))], made)
             return ast.fix_missing_locations(ast.copy_location(made, node))
         plain = [one for one in node.decorator_list if not re.search(r"\bdataclass(\(.*\))?$", ast.unparse(one))]
