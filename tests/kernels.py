@@ -291,8 +291,6 @@ wrapper_calls = []
 """
         + LAUNCH,
     ],
-}
-REVIEWED = {
     "autograd.Function": [
         IMPORTS,
         ROWS,
@@ -306,6 +304,8 @@ REVIEWED = {
 
 triton_rms_norm = RMSNorm.apply""",
     ],
+}
+REVIEWED = {
     "numpy on shapes": [IMPORTS + "\nimport numpy as np", ROWS, LAUNCH.replace("kernel[(m,)]", "kernel[(int(np.prod(x.shape[:1])),)]")],
     "autotune": [
         IMPORTS,

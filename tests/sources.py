@@ -43,7 +43,7 @@ NOT_UNDERSTOOD = [
     ("def f(x): return x.grad_fn", 1),
     ("def f(x): return x.register_hook(print)", 1),
     ("import torch\ndef f(x): return torch.ops.aten.var(x)", 2),
-    ("import torch\ndef f(x): return torch.jit.script(x)", 2),
+    ("import torch\ndef f(x): return torch.jit.trace(x)", 2),
     ("def f(x): return '{0.__class__}'.format(x)", 1),
     ("def f(x): return '{0[0]}'.format(x)", 1),
     ("def f(x): return type(lambda: 0)", 1),

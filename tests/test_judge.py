@@ -831,7 +831,7 @@ def test_what_leads_out_of_the_second_world_is_not_in_it(name):
 def test_a_decorators_decorator_writes_to_nothing():
     source = "import functools\nimport torch.nn.functional as F\ndef own(): pass\n"
     source += "def f(x):\n    functools.wraps(F.relu, assigned=(), updated=('__globals__',))(own)\n    return exec"
-    with pytest.raises(NameError):
+    with pytest.raises(world.NotUnderstood, match="exec"):
         alone(source)(X)
 
 

@@ -50,7 +50,6 @@ def test_kernels_as_people_write_them_are_right(style, world):
 @pytest.mark.parametrize(
     ("style", "place"),
     [
-        ("autograd.Function", "3:1: torch.autograd.Function"),
         ("numpy on shapes", "3:3: numpy.prod"),
         ("autotune", "2:1: triton.autotune"),
     ],

@@ -343,7 +343,7 @@ NOT_FOLLOWED = {
     "class": (f"def mean_of(x): return x.__class__({MEAN})", "x.__class__(", "underscores"),
     "module": (f"import os\ndef mean_of(x): return {MEAN} * len(os.sep)", "len(os.sep)", "torch, math and numpy"),
     "setattr": (f"def mean_of(x):\n    mean_of.count = 1\n    return {MEAN}", "mean_of.count = 1", "attributes are set"),
-    "builtin": (f"def mean_of(x): return {MEAN} if id(x) else x", "cannot follow id", "torch, math and numpy"),
+    "builtin": (f"def mean_of(x): return {MEAN} if id(x) else x", "(id) by itself", "torch, math and numpy"),
     "unseen": (f"exec('def mean_of(x): return {MEAN}')", "no cell that was run defines mean_of", ""),
     "other": (f"K = 2\ndef one(): globals()['K'] = 1\none()\ndef mean_of(x): return K * {MEAN}", "other numbers", ""),
 }  # fmt: skip

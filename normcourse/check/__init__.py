@@ -11,6 +11,7 @@ Read from above to below, each uses only what stands before it:
     wire        cases and answers as bytes
     recorded    what a learner's check knows of the tasks
     allowed     what an answer may be written with, so that the judge follows it by itself
+    kinds       what a class of an answer may derive from there
     cutting     an answer and what it uses, out of the source of a notebook
     plainer     that source in fewer words
     world       where they live; the judge has the same

@@ -3,20 +3,28 @@
 import builtins
 import copy
 import math
+import statistics
 from collections import Counter, deque
+from contextlib import nullcontext
 from fractions import Fraction
+from types import GeneratorType
 
 import numpy
 import torch
 
-MAGIC = """init call len getitem iter next repr str contains lt le eq ne gt ge add sub mul truediv neg radd rmul enter
-exit"""
+from . import kinds
+
+MAGIC = """init call len getitem setitem iter next repr str contains bool lt le eq ne gt ge add sub mul truediv neg pow
+matmul mod floordiv abs radd rsub rmul rtruediv rpow rmatmul iadd isub imul itruediv enter exit"""
 MAGIC = {f"__{name}__" for name in MAGIC.split()}
 NAMES = """abs all any bool callable dict divmod enumerate filter float frozenset int isinstance iter len list map
 max min next object ord chr pow property range repr reversed round set slice sorted staticmethod classmethod str sum
-super tuple zip format issubclass ArithmeticError AssertionError AttributeError Exception IndexError KeyError NameError
-NotImplementedError OverflowError RuntimeError StopIteration TypeError ValueError ZeroDivisionError"""
+super tuple zip format bin hex oct issubclass ArithmeticError AssertionError AttributeError Exception
+IndexError KeyError NameError NotImplementedError OverflowError RuntimeError StopIteration TypeError
+ValueError ZeroDivisionError ImportError ModuleNotFoundError LookupError FloatingPointError RecursionError Warning
+UserWarning RuntimeWarning DeprecationWarning FutureWarning NotImplemented"""
 BUILTINS = {name: getattr(builtins, name) for name in NAMES.split()}
+ERRORS = {kind for kind in BUILTINS.values() if isinstance(kind, type) and issubclass(kind, Exception)}
 BUILTINS |= {"print": lambda *arguments, **options: None, "display": lambda *arguments, **options: None}
 # The last one is for C, which looks for it here; a text cannot name it, and its imports are rewritten.
 BUILTINS |= {name: getattr(builtins, name) for name in ("__build_class__", "__import__")}
@@ -44,10 +52,11 @@ DTYPES = "bfloat16 bool double float float16 float32 float64 half int int16 int3
 TORCH = f"""{BOTH} {DTYPES} arange as_tensor asarray atleast_1d atleast_2d atleast_3d autocast block_diag
 broadcast_shapes broadcast_tensors cartesian_prod cat chain_matmul column_stack combinations concatenate
 cosine_similarity dstack einsum empty empty_like enable_grad eye finfo from_numpy full full_like hstack iinfo inf
-is_floating_point is_grad_enabled is_tensor linspace logspace meshgrid nan no_grad inference_mode normal ones
-ones_like pi rand rand_like randint randn randn_like randperm manual_seed promote_types result_type set_grad_enabled
+get_default_dtype is_floating_point is_grad_enabled is_tensor isin linspace logspace meshgrid nan no_grad
+inference_mode normal ones ones_like pi rand rand_like randint randn randn_like randperm manual_seed promote_types
+result_type set_grad_enabled
 stack tensor tensordot tril_indices triu_indices trapezoid trapz vander vmap vstack zeros zeros_like Tensor Size
-Generator device dtype"""
+FloatTensor DoubleTensor LongTensor Generator device dtype is_complex newaxis scalar_tensor"""
 FUNCTIONAL = """binary_cross_entropy celu cosine_similarity cross_entropy dropout elu embedding gelu glu hardtanh
 huber_loss interpolate kl_div l1_loss layer_norm leaky_relu linear log_softmax logsigmoid mse_loss
 nll_loss normalize one_hot pad pairwise_distance relu relu6 rms_norm scaled_dot_product_attention selu
@@ -67,24 +76,44 @@ isfinite isinf isnan kron linspace log log10 log1p log2 logaddexp logspace matmu
 median min minimum mod moveaxis multiply nan nan_to_num nanmean nansum ndarray negative newaxis nonzero
 ones ones_like outer pi polyfit polyval power prod ptp ravel reciprocal repeat reshape roll round sign
 sin sinh sort sqrt square squeeze stack std subtract sum swapaxes tan tanh tensordot tile trace
-transpose trapezoid tril triu unique var vstack where zeros zeros_like"""
+transpose trapezoid tril triu unique var vstack where zeros zeros_like count_nonzero fromiter interp ndindex int_
+percentile quantile argwhere array_split split issubdtype floating integer isscalar finfo iinfo searchsorted take
+vectorize apply_along_axis"""
+SPREADS = "pstdev pvariance stdev variance"
 SPACES = {
     "torch": TORCH,
     "torch.nn": NN,
     "torch.nn.functional": FUNCTIONAL,
     "torch.linalg": LINALG,
-    "torch.special": "erf erfc erfinv expit expm1 gammaln log1p log_softmax logit logsumexp ndtr softmax xlogy xlog1py",
+    "torch.special": "digamma entr erf erfc erfcx erfinv exp2 expit expm1 gammaln log1p log_ndtr log_softmax logit "
+    "logsumexp ndtr ndtri sinc softmax xlogy xlog1py",
     "torch.autograd": "grad",
     "torch.autograd.functional": "jacobian jvp vjp",
-    "torch.func": "grad jacfwd jacrev jvp vjp vmap",
+    "torch.func": "grad grad_and_value jacfwd jacrev jvp vjp vmap",
     "torch.optim": "SGD Adam AdamW",
     "torch.cuda": "is_available device_count",
     "torch.distributions": "Normal Binomial",
-    "numpy.polynomial": "hermite_e",
+    "numpy.polynomial": "hermite hermite_e legendre",
+    "numpy.polynomial.hermite": "hermgauss",
     "numpy.polynomial.hermite_e": "hermegauss",
+    "numpy.polynomial.legendre": "leggauss",
+    "numpy.random": "",
+    "random": "",
+    "numbers": "Complex Integral Number Rational Real",
+    "gc": "",
+    "pprint": "",
+    "torch.random": "manual_seed",
+    "torch.backends": "",
+    "torch.backends.mps": "",
+    "statistics": f"fmean linear_regression mean median {SPREADS} NormalDist",
+    "torch.jit": "",
+    "types": "",
+    "enum": "",
+    "dataclasses": "",
+    "collections.abc": "",
     "math": MATH,
-    "itertools": "accumulate chain combinations count cycle islice pairwise permutations product repeat starmap "
-    "takewhile zip_longest",
+    "itertools": "accumulate chain combinations compress count cycle dropwhile filterfalse groupby islice pairwise "
+    "permutations product repeat starmap takewhile tee zip_longest",
     "functools": "cache lru_cache partial reduce",
     "collections": "defaultdict deque namedtuple Counter OrderedDict",
     "contextlib": "contextmanager nullcontext suppress",
@@ -102,23 +131,38 @@ SPACES = {
     "torch.amp": "autocast",
     "logging": "DEBUG INFO WARNING ERROR CRITICAL",
     "typing": "",
-    "operator": "add and_ eq floordiv ge gt itemgetter le lt matmul mod mul ne neg or_ pow sub truediv",
+    "operator": "abs add and_ contains eq floordiv ge getitem gt iadd imul isub itemgetter itruediv le lt matmul "
+    "mod mul ne neg not_ or_ pow sub truediv xor",
     "numpy": NUMPY,
-    "numpy.linalg": "cond det eig eigh eigvals eigvalsh inv lstsq matrix_power matrix_rank norm qr slogdet solve svd",
+    "numpy.linalg": "cond det eig eigh eigvals eigvalsh inv lstsq matrix_power matrix_rank multi_dot norm pinv qr "
+    "slogdet solve svd",
 }
-STAND_INS = {"torch.compile": lambda function=None, **options: function or (lambda function: function)}
+STAND_INS = dict.fromkeys(
+    ("torch.compile", "torch.jit.script"), lambda function=None, **options: function or (lambda function: function)
+)
 STAND_INS |= dict.fromkeys(  # progress bars and clocks do nothing
     ("tqdm.tqdm", "tqdm.auto.tqdm", "tqdm.notebook.tqdm"), lambda steps=(), *arguments, **options: steps
 )
 STAND_INS |= {"tqdm.trange": lambda count, *arguments, **options: range(count)}
-STAND_INS |= dict.fromkeys(("time.time", "time.perf_counter", "time.monotonic"), lambda: 0.0)
+STAND_INS |= dict.fromkeys(("time.time", "time.perf_counter", "time.process_time", "time.monotonic"), lambda: 0.0)
 # The real one reads and writes attributes, `__globals__` too, by names that are given as text.
 STAND_INS |= {"functools.wraps": lambda wrapped, *arguments, **options: lambda function: function}
 # A memo tells where objects lie, and gives parts of the copy other names, such as those that NumPy asks for memory by.
 STAND_INS |= {"copy.deepcopy": lambda value: copy.deepcopy(value)}
-STAND_INS |= dict.fromkeys(("warnings.warn", "torch.testing.assert_close"), lambda *arguments, **options: None)
+QUIET = """warnings.warn warnings.filterwarnings warnings.simplefilter torch.testing.assert_close time.sleep gc.collect
+pprint.pprint sys.setrecursionlimit torch.set_printoptions torch.set_num_threads torch.autograd.set_detect_anomaly
+torch.use_deterministic_algorithms torch.cuda.empty_cache torch.cuda.synchronize"""
+STAND_INS |= dict.fromkeys(QUIET.split(), lambda *arguments, **options: None)
 STAND_INS |= {"sys.stdout": None, "sys.stderr": None}  # `print` says nothing
 STAND_INS |= {"abc.ABC": object, "abc.abstractmethod": lambda function: function}
+STAND_INS |= {"torch.autograd.Function": kinds.Function, "types.SimpleNamespace": kinds.Namespace}
+STAND_INS |= {f"enum.{kind.__name__}": kind for kind in (kinds.Enum, kinds.IntEnum, kinds.StrEnum, kinds.auto)}
+STAND_INS |= {"torch.backends.mps.is_available": lambda: False}
+ITSELF = "enum.unique typing.final typing.no_type_check typing.overload typing.runtime_checkable"
+STAND_INS |= dict.fromkeys(ITSELF.split(), lambda function: function)
+STAND_INS |= {"functools.cached_property": property, "warnings.catch_warnings": lambda **options: nullcontext()}
+SEEDS = "random.seed numpy.random.seed torch.cuda.manual_seed torch.cuda.manual_seed_all"
+STAND_INS |= dict.fromkeys(SEEDS.split(), lambda seed=None: None)  # nothing here draws from them
 STAND_INS |= {"triton.cdiv": lambda x, y: -(-x // y), "triton.next_power_of_2": lambda n: 1 << (n - 1).bit_length()}
 
 
@@ -139,19 +183,23 @@ class Hint:
 
     __call__ = __or__ = __ror__ = lambda self, *arguments, **options: self
 
+    def __mro_entries__(self, bases):  # class Norm(Protocol)
+        return ()
+
 
 SILENT = "debug info warning error critical exception log"
 STAND_INS |= {f"logging.{name}": getattr(Silent(), name) for name in f"{SILENT} basicConfig".split()}
 STAND_INS |= {"logging.getLogger": lambda name=None: Silent(), "typing.cast": lambda kind, value: value}
-HINTS = "Any Callable Dict Final Iterable List Literal Optional Sequence Tuple Type TypeVar Union"
-STAND_INS |= {f"typing.{name}": Hint() for name in HINTS.split()}
+HINTS = """Annotated Any Callable ClassVar Dict Final Generator Generic Iterable Iterator List Literal Mapping Optional
+Protocol Sequence Set Tuple Type TypeAlias TypeVar Union"""
+STAND_INS |= {f"{space}.{name}": Hint() for name in HINTS.split() for space in ("typing", "collections.abc")}
 # What a task that is to be solved without one of the first is to be solved without, too.
 NORMS = "batch_norm group_norm instance_norm layer_norm native_layer_norm renorm rms_norm"
 NORMS = frozenset(f"{NORMS} BatchNorm1d CosineSimilarity GroupNorm LayerNorm RMSNorm embedding".split())
 RELATIVES = [
     ({"layer_norm", "rms_norm"}, NORMS),
-    ({"std", "var"}, NORMS | {"corrcoef", "cov"}),
-    ({"grad"}, {"eig", "eigvals"}),  # they make complex numbers, and with them a derivative
+    ({"std", "var"}, NORMS | {"corrcoef", "cov", *SPREADS.split()}),
+    ({"grad"}, {"grad_and_value", "eig", "eigvals"}),  # they make complex numbers, and with them a derivative
 ]
 SPACES = {path: frozenset(names.split()) for path, names in SPACES.items()}
 
@@ -192,12 +240,15 @@ pow reciprocal relu requires_grad round rsqrt scatter scatter_add sigmoid sign s
 subtract tanh tril triu trunc unsqueeze zero"""
 TENSOR = f"""{BOTH} {DTYPES} {" ".join(f"{name}_" for name in INPLACE.split())} T mT H device dtype shape ndim grad
 requires_grad is_leaf itemsize nbytes backward contiguous cpu to type_as item tolist numpy size stride dim nelement
-element_size is_contiguous is_floating_point is_meta new_empty new_full new_ones new_tensor new_zeros expand
+element_size type is_contiguous is_complex is_floating_point is_meta is_sparse mH adjoint
+new_empty new_full new_ones new_tensor new_zeros expand
 expand_as repeat view view_as reshape_as sum_to_size unfold ndimension get_device is_cuda retain_grad real data"""
 ARRAY = """T all any argmax argmin argsort astype clip copy cumsum diagonal dot dtype fill flatten item itemsize
 max mean min nbytes ndim nonzero prod ravel repeat reshape round shape size sort squeeze std sum
 swapaxes tolist trace transpose var"""
-MODULE = "parameters buffers register_buffer register_parameter train eval to float double training zero_grad"
+MODULE = """parameters buffers children modules named_parameters named_children named_modules named_buffers state_dict
+load_state_dict apply add_module register_module register_buffer register_parameter requires_grad_ train eval to cpu
+float double half bfloat16 training zero_grad"""
 LAYER = "weight bias eps normalized_shape elementwise_affine in_features out_features append extend keys values items"
 ATTRIBUTES = {
     torch.Tensor: TENSOR,
@@ -207,26 +258,33 @@ ATTRIBUTES = {
     torch.iinfo: "bits max min",
     torch.device: "type index",
     torch.Generator: "manual_seed",
-    torch.optim.Optimizer: "step zero_grad",
+    torch.optim.Optimizer: "step zero_grad param_groups",
     torch.distributions.Distribution: "log_prob cdf mean variance",
     torch.nn.Module: f"{LAYER} {MODULE}",
     numpy.ndarray: ARRAY,
     numpy.generic: ARRAY,
     numpy.dtype: "kind itemsize name",
+    numpy.finfo: "bits eps max min tiny",
+    numpy.iinfo: "bits max min",
     list: "append extend insert pop remove reverse sort copy clear count index",
     tuple: "count index",
     deque: "append appendleft pop popleft extend extendleft clear copy count index remove reverse rotate maxlen",
     Counter: "most_common elements total",
     dict: "get items keys values pop setdefault update copy clear",
-    set: "add discard remove union intersection difference update copy",
-    frozenset: "union intersection difference",
+    set: "add discard remove union intersection difference symmetric_difference issubset issuperset isdisjoint update "
+    "copy pop clear",
+    frozenset: "union intersection difference symmetric_difference issubset issuperset isdisjoint",
     str: "startswith endswith split join strip lower upper replace partition rpartition isdigit "
-    "count find index title capitalize lstrip rstrip removeprefix removesuffix zfill ljust rjust center",
+    "isalpha islower isupper count find index title capitalize lstrip rstrip removeprefix removesuffix "
+    "zfill ljust rjust center",
     Silent: f"{SILENT} setLevel isEnabledFor",
     Fraction: "numerator denominator limit_denominator",
     float: "is_integer real",
     int: "bit_length real",
     slice: "start stop step",
+    GeneratorType: "send close",
+    property: "setter",
+    statistics.NormalDist: "pdf cdf inv_cdf",
 }
 ATTRIBUTES = {kind: frozenset(names.split()) for kind, names in ATTRIBUTES.items()}
 TENSOR_BESIDE_KERNELS = """T bfloat16 clone contiguous cpu data detach device dim double dtype element_size flatten
@@ -235,4 +293,6 @@ new_zeros numel requires_grad requires_grad_ reshape shape size squeeze stride t
 TENSOR_BESIDE_KERNELS = frozenset(TENSOR_BESIDE_KERNELS.split())
 MODULE = frozenset(MODULE.split())
 KINDS = {*ATTRIBUTES, *(getattr(torch.nn, name) for name in NN.split()), bool, range, type(None)}  # what `type` says
-METHODS = frozenset(BOTH.split())  # also as torch.Tensor.mean
+LAYERS = (torch.nn.Linear, torch.nn.LayerNorm, torch.nn.RMSNorm)  # whose parameters may be replaced
+METHODS = f"{BOTH} {DTYPES} item tolist numpy size"  # also as torch.Tensor.mean
+METHODS = {torch.Tensor: frozenset(METHODS.split()), dict: {"fromkeys"}}

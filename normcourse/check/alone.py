@@ -7,7 +7,6 @@ name of the task is not the answer's, or where it would take long.
 """
 
 import ast
-import builtins
 import contextlib
 import io
 import re
@@ -131,6 +130,11 @@ class Guarded(ast.NodeTransformer):
             _refuse(node, "case")
         return self.generic_visit(node)
 
+    def visit_MatchValue(self, node):
+        if isinstance(node.value, ast.Attribute):
+            _refuse(node, "case")
+        return self.generic_visit(node)
+
     def visit_Attribute(self, node):
         called = isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name) and node.value.func.id
         if node.attr == "__init__" and called == "super":
@@ -198,8 +202,6 @@ def _words(found, cells, only):
     if kind == "NotUnderstood":
         return _not_followed(message, cells, only)
     missing = re.fullmatch(r"name '(\w+)' is not defined", message) if kind == "NameError" else None
-    if missing and hasattr(builtins, missing[1]):
-        return _not_followed(f"0:0: {missing[1]}", cells, only)
     if missing:
         zh, en = f"在运行过的单元格里找不到 {missing[1]} 的定义", f"no cell that was run defines {missing[1]}"
     elif found:

@@ -73,9 +73,12 @@ def cut(code, name):
     to the cell that is graded for it, else anywhere. code: of one module, as `read` gives it."""
     last = max((i for i, (cell, _) in enumerate(code) if name in cell.tasks), default=len(code) - 1)
     bound, later, imported = {}, {}, {}
+    functions = [one for _, statements in code for one in statements if isinstance(one, ast.FunctionDef)]
+    changing = {one.name: changed for one in functions if (changed := _changed(one))}
     for i, (_, statements) in enumerate(code):
         for statement in statements:
-            for one in _bindings(statement):
+            called = [name for function in _called(statement) for name in changing.get(function, ())]
+            for one in [*_bindings(statement), *called]:
                 (bound if i <= last else later).setdefault(one, []).append(statement)
     wanted, todo, seen = {}, [(name, None)], set()
     while todo:
@@ -92,7 +95,9 @@ def cut(code, name):
             used = _used(statement)
             place = None if isinstance(statement, DEFINES) else statement.lineno  # what runs there uses what was before
             todo += [(other, place) for other in sorted(used)]
-            if isinstance(statement, DEFINES) or (one not in used and not isinstance(statement, MAY_BIND)):
+            if getattr(statement, "name", None) == one or (
+                one not in used and not isinstance(statement, (*MAY_BIND, *DEFINES))
+            ):
                 break
     imports = (ast.Import, ast.ImportFrom)
     statements = [copy.deepcopy(s) for s in wanted.values() if not isinstance(s, imports)]
@@ -127,19 +132,36 @@ def _bindings(statement):
         found = {one.name for one in ast.walk(statement) if isinstance(one, DEFINES)}
         for node in ast.walk(statement):
             found |= {name for name, _ in imports_of(node)}
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGING:
-                node = node.func.value  # table.append(1)
-            elif not isinstance(getattr(node, "ctx", None), ast.Store):
-                continue
-            while isinstance(node, (ast.Attribute, ast.Subscript)):  # table[0] = 1
-                node = node.value
-            if isinstance(node, ast.Name):
-                found.add(node.id)
+            found |= _stored(node)
         return sorted(found)
     if isinstance(statement, (ast.Assign, ast.AnnAssign)):
         targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
         return [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
     return [name for node in ast.walk(statement) for name, _ in imports_of(node)]
+
+
+def _stored(node):
+    """The name, if any, that an expression binds or changes."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGING:
+        node = node.func.value  # table.append(1)
+    elif not isinstance(getattr(node, "ctx", None), ast.Store):
+        return set()
+    while isinstance(node, (ast.Attribute, ast.Subscript)):  # table[0] = 1
+        node = node.value
+    return {node.id} if isinstance(node, ast.Name) else set()
+
+
+def _changed(function):
+    """Names of the top level that are changed where a function, as `register` in `@register("a")`, is called."""
+    stored = {name for node in ast.walk(function) for name in _stored(node)}
+    return stored & _used(function) if stored else stored
+
+
+def _called(statement):
+    """Functions that a statement calls where it stands: decorators, and what stands by itself."""
+    calls = statement.decorator_list if isinstance(statement, DEFINES) else [getattr(statement, "value", None)]
+    calls = [call.func if isinstance(call, ast.Call) else call for call in calls]
+    return [call.id for call in calls if isinstance(call, ast.Name)]
 
 
 def imports_of(node):

@@ -95,9 +95,22 @@ LIKELY = (
         "return something.",
     ),
     (
-        r"positional argument|unexpected keyword argument",
-        "参数个数与题目给的不同：def 那一行不要改。",
-        "the arguments are not those of the task: leave the line with def as it was.",
+        r"'torch\.dtype' object is not callable|range\(\) missing",
+        "from torch import * 把 Python 自己的 sum、min、max、range、float 等换成了 torch 的：改成 import torch。",
+        "from torch import * puts torch's sum, min, max, range, float … in place of Python's own: use import torch.",
+    ),
+    (
+        r"(\w+)\(\): argument '\w+' \(position \d+\) must be Tensor, not (\w+)",
+        "torch 的 {1} 只收张量，这里给的是 {2}：先转成张量，或者用 math 和 Python 自己的函数"
+        "（写了 from torch import *，sum、min、max 也都是 torch 的）。",
+        "torch's {1} takes tensors, and here it got {2}: make a tensor of it, or use math or Python's own function "
+        "(after from torch import * even sum, min and max are torch's).",
+    ),
+    (
+        r"(\S+)\(\) (?:takes|got|missing) .*argument",
+        "{1} 的参数给得不对。它要是题目的函数，def 那一行不要改；要是别的，看看调用它的地方。",
+        "{1} is called with other arguments than it takes. If it is the task's own function, leave the line with def "
+        "as it was; otherwise look at the call.",
     ),
     (
         r"Expected all tensors to be on the same device|is not on the expected device",

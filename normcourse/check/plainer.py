@@ -8,8 +8,10 @@ import re
 from .cutting import imports_of
 
 GUARDS = re.compile(r"__|_.*_$")
+SLOTS = ("__slots__", "__constants__")  # that change nothing
 WORDS = ("__name__", "__qualname__", "__doc__")
-OURS = ("_inplacevar_", "_import_", "_words_", "_type_", "_has_", "_get_")  # functions of `World` that `Plainer` calls
+# Functions of `World` that `Plainer` calls.
+OURS = ("_inplacevar_", "_import_", "_words_", "_type_", "_has_", "_get_", "_set_", "_init_")
 SIGNS = {ast.Mult: "*=", ast.Div: "/=", ast.Mod: "%=", ast.Pow: "**=", ast.Sub: "-=", ast.LShift: "<<=", ast.Add: "+="}
 SIGNS |= {
     ast.RShift: ">>=",
@@ -47,6 +49,20 @@ def _init(node):
     return ast.fix_missing_locations(init)
 
 
+def _captured(pattern, tests):
+    """The pattern with names for values that are attributes; how these compare is added to tests."""
+    options = pattern.patterns if isinstance(pattern, ast.MatchOr) else [pattern]
+    values = [one.value for one in options if isinstance(one, ast.MatchValue)]
+    if len(values) == len(options) and any(isinstance(value, ast.Attribute) for value in values):
+        name = f"_case{len(tests)}"
+        same = [ast.Compare(ast.Name(name, ast.Load()), [ast.Eq()], [value]) for value in values]
+        tests.append(ast.BoolOp(ast.Or(), [*same, ast.Constant(False)]))
+        return ast.copy_location(ast.MatchAs(name=name), pattern)
+    if isinstance(pattern, ast.MatchSequence):
+        pattern.patterns = [_captured(one, tests) for one in pattern.patterns]
+    return pattern
+
+
 class Plainer(ast.NodeTransformer):
     """What RestrictedPython has no rule for, in words that it has rules for; annotations go."""
 
@@ -80,16 +96,41 @@ class Plainer(ast.NodeTransformer):
         if (name == "type" and len(node.args) == 1) or (name in ("hasattr", "getattr") and written_out):
             ours = {"type": "_type_", "hasattr": "_has_", "getattr": "_get_"}[name]
             node.func = ast.copy_location(ast.Name(ours, ast.Load()), node.func)
+        base = node.func.value if isinstance(node.func, ast.Attribute) and node.func.attr == "__init__" else None
+        if isinstance(base, ast.Name | ast.Attribute):  # torch.nn.Module.__init__(self)
+            node.func, node.args = ast.copy_location(ast.Name("_init_", ast.Load()), base), [base, *node.args]
+        if name == "setattr" and len(node.args) == 3:
+            node.func = ast.copy_location(ast.Name("_set_", ast.Load()), node.func)
         return node
 
+    def visit_match_case(self, node):
+        """`case A.x:` as `case _case0 if _case0 == A.x:`; a pattern cannot hold the call that looks at an attribute."""
+        tests, place = [], node.pattern
+        node.pattern = _captured(place, tests)
+        if tests:
+            node.guard = ast.BoolOp(ast.And(), [*tests, node.guard or ast.Constant(True)])
+            ast.fix_missing_locations(ast.copy_location(node.guard, place))
+        return self.generic_visit(node)
+
     def visit_ClassDef(self, node):
+        slots = [one for one in node.body if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) in SLOTS]
+        node.body = [one for one in node.body if one not in slots] or [ast.copy_location(ast.Pass(), slots[0])]
         fields = [one for one in node.body if isinstance(one, ast.AnnAssign)]
         others = [one for one in node.body if not isinstance(one, ast.AnnAssign | ast.Expr)]
-        if re.search(r"\bNamedTuple$", " ".join(map(ast.unparse, node.bases))) and not others:
+        bases = " ".join(map(ast.unparse, node.bases))
+        if re.search(r"\bTypedDict$", bases):
+            made = ast.Assign([self.visit(ast.Name(node.name, ast.Store()))], ast.Name("dict", ast.Load()))
+            return ast.fix_missing_locations(ast.copy_location(made, node))
+        if re.search(r"\bNamedTuple$", bases):
             named = ast.Call(ast.Name("_import_", ast.Load()), [ast.Constant("collections.namedtuple")], [])
             names = ast.Constant(" ".join(ast.unparse(one.target) for one in fields))
             defaults = ast.List([self.visit(one.value) for one in fields if one.value], ast.Load())
             made = ast.Call(named, [ast.Constant(node.name), names], [ast.keyword("defaults", defaults)])
+            if others:
+                node.bases, node.body = [], others
+                node = self.generic_visit(node)
+                node.bases = [ast.fix_missing_locations(ast.copy_location(made, node))]
+                return node
             made = ast.Assign([self.visit(ast.Name(node.name, ast.Store()))], made)
             return ast.fix_missing_locations(ast.copy_location(made, node))
         plain = [one for one in node.decorator_list if not re.search(r"\bdataclass(\(.*\))?$", ast.unparse(one))]

@@ -12,6 +12,7 @@ lines of its own for it (`alone`).
 """
 
 import ast
+import builtins
 import functools
 import importlib
 import inspect
@@ -21,7 +22,7 @@ import string
 import numpy
 import torch
 
-from . import allowed
+from . import allowed, kinds
 from .case import tensors
 from .cutting import NotUnderstood, cut, not_understood, where
 from .launches import Launches, Tensor
@@ -44,6 +45,13 @@ class Arrays(type):
 
 
 ARRAYS = Arrays("ndarray", (), {})
+
+
+class Builtins(dict):
+    """The built-in names; of those that are not held it says where they are used."""
+
+    def __missing__(self, name):
+        raise not_understood(name) if hasattr(builtins, name) else KeyError(name)
 
 
 class Space:
@@ -87,6 +95,15 @@ class Format(string.Formatter):
         return super().get_field(name, arguments, options)
 
 
+CLASSES = (type, kinds.Members)
+
+
+def _behind(value):
+    """The classes in which a `super()` looks, and whether it does so for a module."""
+    here, kind, of = (getattr(super, f"__{part}__").__get__(value) for part in ("thisclass", "self_class", "self"))
+    return kind.__mro__[kind.__mro__.index(here) + 1 :] if kind else (), isinstance(of, torch.nn.Module)
+
+
 def _words(value, name):
     """`value.__name__` and the like."""
     found = getattr(value, name, None) if name in WORDS else value  # a text may call this with any name
@@ -101,7 +118,7 @@ class World:
     compiled, known = None, {}
 
     def __init__(self, task):
-        self.without, self.closed, self.own = frozenset(task.without), task.closed, set()
+        self.without, self.closed, self.own = frozenset(task.without), task.closed, set(kinds.BASES)
         self.only = bool(task.only)  # then kernels compute, and nothing else
         self.held = allowed.BESIDE_KERNELS if self.only else allowed.SPACES
         for some, others in allowed.RELATIVES:
@@ -122,10 +139,13 @@ class World:
         if GUARDS.match(name):
             raise not_understood(name)
         if module not in self.spaces:
-            space = self.known | {"__builtins__": allowed.BUILTINS, "__name__": "answer", "__metaclass__": self._class}
+            space = self.known | {"__builtins__": Builtins(allowed.BUILTINS), "__name__": "answer"}
+            space["__metaclass__"] = self._class
             space |= {f"_{kind}_": getattr(self, f"_{kind}") for kind in ("getattr", "write", "import", "type")}
             space |= {"_inplacevar_": lambda sign, old, value: INPLACE[sign](old, value)}
-            self.spaces[module] = space | {"_words_": _words, "_has_": self._has, "_get_": self._get}, set()
+            space |= {"_words_": _words, "_has_": self._has, "_get_": self._get, "_set_": self._set}
+            space["_init_"] = self._init
+            self.spaces[module] = space, set()
         space, done = self.spaces[module]
         if name not in done:
             done.add(name)
@@ -138,6 +158,7 @@ class World:
                 if GUARDS.match(key) or key == "super":  # none of what the rewritten source calls
                     raise not_understood(key)
                 known = self._knows(path) or self._is_closed(path) or self._is_written(path)
+                known = known or path == "dataclasses.replace"
                 space[key] = self._import(path) if known else Space(path)
             exec(compiled, space)
         if name not in space:
@@ -156,6 +177,8 @@ class World:
             return self.ours[path]
         if self._is_closed(path):  # a module, or something in one
             return Space(path) if path in self.closed else functools.partial(_forbidden, path)
+        if path == "dataclasses.replace":
+            return self._replace
         if self._is_written(path):
             module, _, name = path.partition(".")
             return self._member(module, name) if name else Space(path)
@@ -183,7 +206,8 @@ class World:
             return self._import(f"{value.path}.{name}")
         if kind is str and name == "format":
             return functools.partial(Format().format, value)
-        if isinstance(value, tuple) and name in getattr(kind, "__match_args__", ()):  # also of x.max(-1)
+        parts = getattr(kind, "__match_args__", ()) if isinstance(value, tuple) else ()  # also of x.max(-1)
+        if name in parts or (parts and name in ("_asdict", "_replace") and hasattr(kind, name)):
             return getattr(value, name)
         if kind in self.own:
             parts = [vars(value).get(part, ()) for part in ("_parameters", "_buffers", "_modules")]
@@ -191,18 +215,43 @@ class World:
             held = name in vars(value) or (bases[0] if bases else any(name in part for part in parts))
             if name in allowed.MODULE or (name not in MODULE and held):
                 return getattr(value, name)
-        elif kind is type and value in self.own and name in vars(value):
+        elif kind in (*CLASSES, super) and self._inherits(value, name):
             return getattr(value, name)
         elif self.only and isinstance(value, torch.Tensor):
             if name in allowed.TENSOR_BESIDE_KERNELS:
                 return getattr(value, name)
             if name in allowed.ATTRIBUTES[torch.Tensor]:
                 return functools.partial(_forbidden, name.strip("_"))
-        elif (value is torch.Tensor and name in allowed.METHODS) or any(
+        elif any(value is owner and name in names for owner, names in allowed.METHODS.items()) or any(
             isinstance(value, owner) and name in names for owner, names in allowed.ATTRIBUTES.items()
         ):
             return self._watched(name, getattr(value, name))
         raise not_understood(f"{kind.__name__}.{name}")
+
+    def _inherits(self, value, name):
+        """Whether the name, of a class or `super()`, is from a class of the answer's own, or of all modules."""
+        bases, module = (value.__mro__, False) if type(value) in CLASSES else _behind(value)
+        owner = next((base for base in bases if name in vars(base)), None)
+        return owner in self.own or (module and owner is torch.nn.Module and name in allowed.MODULE)
+
+    def _set(self, value, name, item):
+        """`setattr`; what may be written to, and under which names, is what `Writer` says."""
+        if type(name) is not str or name.startswith("_"):
+            raise not_understood("setattr")
+        setattr(self._write(value), name, item)
+
+    def _init(self, base, value, *arguments, **options):
+        """`Base.__init__(self)`."""
+        known = isinstance(base, type) and (base is torch.nn.Module or base in self.own)
+        if not known or type(value) not in self.own or not isinstance(value, base):
+            raise not_understood(".__init__")
+        base.__init__(value, *arguments, **options)
+
+    def _replace(self, value, **changes):
+        """`dataclasses.replace`."""
+        if type(value) not in self.own:
+            raise not_understood("dataclasses.replace")
+        return type(value)(**(vars(value) | changes))
 
     def _has(self, value, name):
         """`hasattr`; of what is there and not held it says neither."""
@@ -234,14 +283,24 @@ class World:
         return ARRAYS if kind is numpy.ndarray else kind
 
     def _write(self, value):
-        return Writer(value, type(value) in self.own)
+        own_class = type(value) is type and value in self.own and value not in kinds.BASES
+        return Writer(value, type(value) in self.own or own_class)
 
     def _class(self, name, bases, space):
-        if not all(base in (object, torch.nn.Module) or base in self.own for base in bases):
+        if any(isinstance(base, kinds.Members) for base in bases):  # (str, Enum): equal to a text, but none
+            bases = tuple(kinds.Valued if base is int or base is str else base for base in bases)
+            bases = tuple(base for base in bases if base is not kinds.Enum) if kinds.Valued in bases else bases
+        if not all(isinstance(base, type) and self._may_derive(base) for base in bases):
             raise not_understood(f"class {name}")
-        made = type(name, bases, space)
+        kind = next((type(base) for base in bases if isinstance(base, kinds.Members)), type)
+        errors = [base for base in bases if issubclass(base, Exception)]  # whose names are not of the answer's choice
+        made = kind(errors[0].__name__ if errors else name, bases, space)
         self.own.add(made)
         return made
+
+    def _may_derive(self, base):
+        named = base.__bases__ == (tuple,) and hasattr(base, "_fields")  # a namedtuple
+        return base in (object, torch.nn.Module) or base in allowed.ERRORS or named or base in self.own
 
 
 class Writer:
@@ -261,7 +320,8 @@ class Writer:
 
     def __setattr__(self, name, item):
         of_tensor = isinstance(self.value, torch.Tensor) and name in ("requires_grad", "grad", "data")
-        if not (of_tensor or (self.own and name not in MODULE)):
+        of_layer = type(self.value) in allowed.LAYERS and name in ("weight", "bias")
+        if not (of_tensor or (of_layer and type(item) is torch.nn.Parameter) or (self.own and name not in MODULE)):
             raise not_understood(f"{type(self.value).__name__}.{name} = …")
         setattr(self.value, name, item)
 

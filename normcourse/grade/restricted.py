@@ -62,11 +62,16 @@ class Policy(RestrictingNodeTransformer):
         return ast.copy_location(super().visit_ClassDef(node), node)
 
     visit_Nonlocal = visit_Global = RestrictingNodeTransformer.node_contents_visit
-    visit_Match = visit_match_case = visit_MatchValue = visit_MatchSingleton = visit_MatchOr = visit_Nonlocal
+    visit_Match = visit_match_case = visit_MatchSingleton = visit_MatchOr = visit_Nonlocal
     visit_MatchSequence = visit_Nonlocal
 
     def visit_MatchClass(self, node):
         if not isinstance(node.cls, ast.Name) or node.patterns or node.kwd_patterns:
+            self.error(node, "case")
+        return self.node_contents_visit(node)
+
+    def visit_MatchValue(self, node):
+        if isinstance(node.value, ast.Attribute):  # those that `Plainer` has no other words for
             self.error(node, "case")
         return self.node_contents_visit(node)
 

@@ -24,6 +24,7 @@ SEEN = {
         "cutting.py",
         "errors.py",
         "kernels.py",
+        "kinds.py",
         "launches.py",
         "plainer.py",
         "recorded.py",
