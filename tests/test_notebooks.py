@@ -1,5 +1,6 @@
 """The notebooks' form: two languages in step, sources and .ipynb in step, pictures that a reader without a kernel sees."""
 
+import ast
 import json
 import re
 import subprocess
@@ -19,6 +20,8 @@ from normcourse.theme import look, set_look
 from tools import ROOT
 from tools.build_exercises import exercises
 from tools.build_notebooks import NOTEBOOKS, WIDGET, lessons, read
+from tools.site.explorers import explorer_of
+from tools.site.sources import NO_CONTROL
 
 BLOCK = re.compile(r'<div lang="(zh|en)">\n\n(.*?)\n\n</div>', re.S)
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
@@ -279,6 +282,15 @@ def test_table_headers_are_there_in_chinese_too(name, source):
     headers = {h for page in pages if "dataframe" in page for h in re.findall(r"<th(?: [^>]*)?>([^<]+)<", page)}
     missing = {h for h in headers if not AS_IN_CODE.fullmatch(h) and h not in TERMS and not header(h)}
     assert not missing
+
+
+@each_lesson
+def test_controls_are_there_in_chinese_too(name, source):
+    """What is missing goes into the words.toml of its chapter."""
+    cells = [cell.source for cell in read(source).cells if cell.cell_type == "code" and "explore(" in cell.source]
+    calls = [call for cell in cells if (call := explorer_of(ast.parse(cell).body)) is not None]
+    controls = {k.arg for call in calls for k in call.keywords if k.arg not in NO_CONTROL}
+    assert not {control for control in controls if control not in TERMS and len(control) > 1}
 
 
 def test_a_table_has_its_headers_in_chinese_beside_the_names_in_code():
