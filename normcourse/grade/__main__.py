@@ -136,7 +136,7 @@ def parser():
     add(
         "--jobs",
         type=at_least_one,
-        default=os.cpu_count() or 1,
+        default=(os.cpu_count() or 1) + 1,  # while one waits for the judge, another computes
         help="同时评几份 · submissions at a time (%(default)s)",
     )
     add(
