@@ -170,6 +170,12 @@ def test_the_forms_of_honest_answers_are_understood(source, world):
         ("1:3", "import torch\nclass A: pass\ndef f(x): return torch.nn.Linear.__init__(A(), 1, 1)"),
         ("1:2", "class A: pass\ndef f(x): return object.__init__(A())"),
         ("1:2", "class A: pass\ndef f(x): return A.__init__"),
+        ("1:4", "import torch\nfrom types import SimpleNamespace as N\nclass A(N): pass\ndef f(x): super(A, A).__init__(torch.Tensor, mean=f)"),
+        ("1:4", "import torch\nfrom types import SimpleNamespace as N\nclass A(N): pass\ndef f(x): super(A, A).__init__(f, k=2)"),
+        ("1:4", "def f(x):\n    try: x.data_ptr()\n    except Exception as e:\n        super(Exception, e).__init__(f'1:1: all points {x.sum()}')\n        raise"),
+        ("1:3", "class A: pass\nclass B(A):\n    def g(self): return super().__init__\ndef f(x): return B().g()"),
+        ("1:2", "import torch\ndef f(x): return super(torch.nn.Linear, torch.nn.Linear(1, 1)).__init__()"),
+        ("1:1", "def f(x): return super(int).__init__()"),
         ("1:5", "class E:\n    def __eq__(self, other): return True\ndef f(x):\n    e = E()\n    return e.__init__(x)"),
         ("1:1", "def f(x): return _init_(int, x)"),
         ("1:8", "import torch\nfrom types import SimpleNamespace as N\nclass M(torch.nn.Module, N):\n    def __init__(self):\n"

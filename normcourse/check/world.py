@@ -80,7 +80,8 @@ def within(path, spaces=allowed.SPACES):
 
 def _holds(path, spaces=allowed.SPACES):
     space, _, name = path.rpartition(".")
-    return path in spaces or path in allowed.STAND_INS or name in spaces.get(space, ())
+    stands = path in allowed.STAND_INS and (path != "copy.deepcopy" or space in spaces)
+    return path in spaces or stands or name in spaces.get(space, ())
 
 
 MODULE = frozenset(torch.nn.Module().__dict__)
@@ -240,12 +241,14 @@ class World:
             raise not_understood("setattr")
         setattr(self._write(value), name, item)
 
-    def _init(self, base, value, *arguments, **options):
-        """`Base.__init__(self)`."""
+    def _init(self, base, *arguments, **options):
+        """`Base.__init__(self)`, or `super().__init__()` of an object of the answer's own."""
         known = isinstance(base, type) and (base is torch.nn.Module or base in self.own)
-        if not known or type(value) not in self.own or not isinstance(value, base):
+        bound = type(base) is super
+        value = getattr(super, "__self__").__get__(base) if bound else arguments[0] if arguments else None  # noqa: B009
+        if type(value) not in self.own or not (bound or (known and isinstance(value, base))):
             raise not_understood(".__init__")
-        base.__init__(value, *arguments, **options)
+        base.__init__(*arguments, **options)
 
     def _replace(self, value, **changes):
         """`dataclasses.replace`."""
