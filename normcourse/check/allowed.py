@@ -4,7 +4,7 @@ import builtins
 import copy
 import math
 import statistics
-from collections import Counter, deque
+from collections import Counter, deque, namedtuple
 from contextlib import nullcontext
 from fractions import Fraction
 from types import GeneratorType
@@ -158,6 +158,10 @@ STAND_INS |= {"abc.ABC": object, "abc.abstractmethod": lambda function: function
 STAND_INS |= {"torch.autograd.Function": kinds.Function, "types.SimpleNamespace": kinds.Namespace}
 STAND_INS |= {f"enum.{kind.__name__}": kind for kind in (kinds.Enum, kinds.IntEnum, kinds.StrEnum, kinds.auto)}
 STAND_INS |= {"torch.backends.mps.is_available": lambda: False}
+# A name that was computed would stand in the words of `NotUnderstood`.
+STAND_INS |= {
+    "collections.namedtuple": lambda typename, *fields, **options: namedtuple("namedtuple", *fields, **options)
+}
 ITSELF = "enum.unique typing.final typing.no_type_check typing.overload typing.runtime_checkable"
 STAND_INS |= dict.fromkeys(ITSELF.split(), lambda function: function)
 STAND_INS |= {"functools.cached_property": property, "warnings.catch_warnings": lambda **options: nullcontext()}

@@ -92,7 +92,7 @@ class Format(string.Formatter):
 
     def get_field(self, name, arguments, options):
         if {".", "["} & {*name}:
-            raise not_understood(f"format: {name!r}")
+            raise not_understood("str.format")  # the name may have been computed
         return super().get_field(name, arguments, options)
 
 
@@ -237,9 +237,9 @@ class World:
 
     def _set(self, value, name, item):
         """`setattr`; what may be written to, and under which names, is what `Writer` says."""
-        if type(name) is not str or name.startswith("_"):
-            raise not_understood("setattr")
-        setattr(self._write(value), name, item)
+        if type(name) is not str or name.startswith("_") or not self._write(value).takes(name, item):
+            raise not_understood("setattr")  # the name may have been computed
+        setattr(value, name, item)
 
     def _init(self, base, *arguments, **options):
         """`Base.__init__(self)`, or `super().__init__()` of an object of the answer's own."""
@@ -321,10 +321,13 @@ class Writer:
     def __delitem__(self, key):
         del self.value[key]
 
-    def __setattr__(self, name, item):
+    def takes(self, name, item):
         of_tensor = isinstance(self.value, torch.Tensor) and name in ("requires_grad", "grad", "data")
         of_layer = type(self.value) in allowed.LAYERS and name in ("weight", "bias")
-        if not (of_tensor or (of_layer and type(item) is torch.nn.Parameter) or (self.own and name not in MODULE)):
+        return of_tensor or (of_layer and type(item) is torch.nn.Parameter) or (self.own and name not in MODULE)
+
+    def __setattr__(self, name, item):
+        if not self.takes(name, item):
             raise not_understood(f"{type(self.value).__name__}.{name} = …")
         setattr(self.value, name, item)
 
