@@ -216,6 +216,32 @@ def test_what_a_task_forbids_is_forbidden_in_these_words_too(source):
         answer(source, without=("var", "std", "grad"))(X)
 
 
+RATIO = """import numpy as np, statistics
+class V:
+    def __radd__(self, other): return self
+    def is_finite(self): return False
+    def __truediv__(self, n): return self.kept
+class A:
+    @staticmethod
+    def as_integer_ratio(): return A.v, None
+A.v = V()
+def f(x):
+    A.v.kept = x.numpy()
+    return """
+
+
+@pytest.mark.parametrize("name", ["mean([A])", "pvariance([A])", "stdev([A, A])", "mean([1, A])", "fmean([A])"])
+@pytest.mark.parametrize("world", WORLDS)
+def test_statistics_are_of_numbers_and_tell_no_kinds(name, world):
+    assert found(world, f"{RATIO}statistics.{name}").startswith("TypeError: float() argument must be")
+
+
+def test_statistics_are_those_of_python():
+    source = "from statistics import *\nimport numpy as np\ndef f(x):\n    return [mean([1, 3]), fmean(x[0]), median(list(x[1].numpy())),"
+    source += " pvariance([1, 2], 1.5), linear_regression([1, 2], (3, 5)).slope, stdev(v for v in (1, 2, 3))]"
+    assert answer(source)(X) == [2, 1.0, 4.0, 0.25, 2.0, 1.0]
+
+
 def test_a_hand_written_derivative_is_the_one_that_is_taken():
     leaf = X.clone().requires_grad_()
     wrong = TWO.replace("g * ctx.k", "g * 5")
