@@ -1,5 +1,6 @@
 """Triton kernels in the second world: what people write is followed, and only what a kernel computed and stored counts."""
 
+import copy
 import threading
 
 import pytest
@@ -206,6 +207,23 @@ def test_elements_that_no_kernel_stored_are_nan(body, stored):
     result = launched(body)
     assert int((~result.isnan()).sum()) == stored
     assert torch.equal(result[~result.isnan()], X.flatten()[:stored].reshape(result[~result.isnan()].shape))
+
+
+OWN = "from typing import NamedTuple\nclass P(NamedTuple):\n    a: object\n    b: object\n    def __iter__(self): return iter((X, X))\n"
+
+
+def test_a_tuple_of_ones_own_kind_is_looked_at_too():
+    one, two = launched("return P(x, x.clone())", source=OWN + COPY)
+    [[three, [four]]] = launched("return [P(x, (x,))]", source=OWN + COPY)
+    assert all(part.isnan().all() for part in (one, two, three, four))
+
+
+def test_a_copy_of_a_kernel_does_not_keep_its_errors_to_itself():
+    world = restricted.Restricted(TASK)
+    function = f"{COPY}\ndef triton_rms_norm(x): return copy"
+    world.answer(cutting.read(notebook.read(made(IMPORTS, function))), TASK.name)
+    kernel = world.spaces[""][0]["copy"]
+    assert copy.deepcopy(kernel)._launch.__self__ is kernel._launch.__self__
 
 
 def test_several_results_are_looked_at_one_by_one():

@@ -121,7 +121,7 @@ def test_what_honest_notebooks_are_also_written_with_is_understood(cells, world)
         ("1:2", ["import numpy as np\ndef f(x): return np.ndarray((1,), object, np.array([4711]))"]),
         ("1:2", ["import numpy as np\ndef f(x): return np.ndarray(2, float, np.zeros(1), offset=-8)"]),
         ("1:1", ["def f(x): return type(x.numpy())((1,), object, x.long().numpy())"]),
-        ("0:0", ["from functools import partial as super\ndef f(x): return super(f).__init__"]),
+        ("1:2", ["from functools import partial as super\ndef f(x): return super(f).__init__"]),
         ("0:0", [FILE, "import math\nfrom helpers import double as super\ndef f(x): return super(math).__init__('os')"]),
         ("1:5", ["import torch\nclass A: register_forward_hook = compile = apply = None\n"
                  "class M(torch.nn.Module, A):\n    def forward(self, x):\n        return self.register_forward_hook(print)\n"
@@ -173,8 +173,42 @@ def test_the_words_of_the_second_world_are_its_own(again, world):
     with pytest.raises(NotUnderstood) as error:
         answer(source, world=world)(X)
     assert str(error.value) == "0:0: …"
-    with pytest.raises(NotUnderstood, match=r"^1:1: format: 'a\.b'$"):
+    with pytest.raises(NotUnderstood, match=r"^1:1: str\.format$"):
         answer("def f(x): return '{a.b: 1}'.format(x)", world=world)(X)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "    return ('{' + said + '.a}').format(x)",
+        "    setattr(x, said, 1)",
+        "    setattr(said, said, 1)",
+        "    return namedtuple(said, 'a')(1).b",
+        "    return namedtuple(typename=said, field_names='a')(1).b",
+        "    return type(namedtuple(said, 'a')(1))",
+        "    class A(namedtuple(said, 'a')): pass\n    return A(1).b",
+        "    with said: pass",
+        "    class A(type(said)): pass",
+        "    return x.max(said)",
+        "    return {}[said]",
+        "    raise C().kind(said)",
+        "    setattr(type(C()), said, 1)\n    return C().b",
+        "    k = Enum(said)",
+        "    Enum.a = said",
+        "    return hasattr(x, 'names') or said",
+        "    torch.ops[said]",
+        "    return np.ndarray(said)",
+        "    return torch.Tensor(**{said: 1})",
+    ],
+)
+@pytest.mark.parametrize("world", WORLDS)
+def test_no_words_that_were_computed_stand_in_those_of_the_second_world(source, world):
+    head = "import torch, numpy as np\nfrom collections import namedtuple\nfrom enum import Enum\n"
+    head += "class C: kind = ValueError\ndef f(x):\n    said = 'n' + str(int(x.sum()))\n"
+    with pytest.raises(Exception) as error:
+        repr(answer(head + source, world=world)(X))
+        raise ValueError("n15")
+    assert not isinstance(error.value, NotUnderstood) or "n15" not in str(error.value)
 
 
 def test_what_is_said_to_be_forbidden_is_a_name():

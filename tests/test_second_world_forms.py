@@ -170,6 +170,12 @@ def test_the_forms_of_honest_answers_are_understood(source, world):
         ("1:3", "import torch\nclass A: pass\ndef f(x): return torch.nn.Linear.__init__(A(), 1, 1)"),
         ("1:2", "class A: pass\ndef f(x): return object.__init__(A())"),
         ("1:2", "class A: pass\ndef f(x): return A.__init__"),
+        ("1:4", "import torch\nfrom types import SimpleNamespace as N\nclass A(N): pass\ndef f(x): super(A, A).__init__(torch.Tensor, mean=f)"),
+        ("1:4", "import torch\nfrom types import SimpleNamespace as N\nclass A(N): pass\ndef f(x): super(A, A).__init__(f, k=2)"),
+        ("1:4", "def f(x):\n    try: x.data_ptr()\n    except Exception as e:\n        super(Exception, e).__init__(f'1:1: all points {x.sum()}')\n        raise"),
+        ("1:3", "class A: pass\nclass B(A):\n    def g(self): return super().__init__\ndef f(x): return B().g()"),
+        ("1:2", "import torch\ndef f(x): return super(torch.nn.Linear, torch.nn.Linear(1, 1)).__init__()"),
+        ("1:1", "def f(x): return super(int).__init__()"),
         ("1:5", "class E:\n    def __eq__(self, other): return True\ndef f(x):\n    e = E()\n    return e.__init__(x)"),
         ("1:1", "def f(x): return _init_(int, x)"),
         ("1:8", "import torch\nfrom types import SimpleNamespace as N\nclass M(torch.nn.Module, N):\n    def __init__(self):\n"
@@ -208,6 +214,32 @@ def test_what_was_let_in_for_them_opens_no_way_out(place, source, world):
 def test_what_a_task_forbids_is_forbidden_in_these_words_too(source):
     with pytest.raises(ForbiddenCall):
         answer(source, without=("var", "std", "grad"))(X)
+
+
+RATIO = """import numpy as np, statistics
+class V:
+    def __radd__(self, other): return self
+    def is_finite(self): return False
+    def __truediv__(self, n): return self.kept
+class A:
+    @staticmethod
+    def as_integer_ratio(): return A.v, None
+A.v = V()
+def f(x):
+    A.v.kept = x.numpy()
+    return """
+
+
+@pytest.mark.parametrize("name", ["mean([A])", "pvariance([A])", "stdev([A, A])", "mean([1, A])", "fmean([A])"])
+@pytest.mark.parametrize("world", WORLDS)
+def test_statistics_are_of_numbers_and_tell_no_kinds(name, world):
+    assert found(world, f"{RATIO}statistics.{name}").startswith("TypeError: float() argument must be")
+
+
+def test_statistics_are_those_of_python():
+    source = "from statistics import *\nimport numpy as np\ndef f(x):\n    return [mean([1, 3]), fmean(x[0]), median(list(x[1].numpy())),"
+    source += " pvariance([1, 2], 1.5), linear_regression([1, 2], (3, 5)).slope, stdev(v for v in (1, 2, 3))]"
+    assert answer(source)(X) == [2, 1.0, 4.0, 0.25, 2.0, 1.0]
 
 
 def test_a_hand_written_derivative_is_the_one_that_is_taken():

@@ -4,9 +4,10 @@ import builtins
 import copy
 import math
 import statistics
-from collections import Counter, deque
+from collections import Counter, deque, namedtuple
 from contextlib import nullcontext
 from fractions import Fraction
+from functools import partial
 from types import GeneratorType
 
 import numpy
@@ -158,6 +159,22 @@ STAND_INS |= {"abc.ABC": object, "abc.abstractmethod": lambda function: function
 STAND_INS |= {"torch.autograd.Function": kinds.Function, "types.SimpleNamespace": kinds.Namespace}
 STAND_INS |= {f"enum.{kind.__name__}": kind for kind in (kinds.Enum, kinds.IntEnum, kinds.StrEnum, kinds.auto)}
 STAND_INS |= {"torch.backends.mps.is_available": lambda: False}
+REAL = int, float, bool, Fraction
+
+
+def _of_numbers(name, *given):
+    """A function of `statistics`. The real ones call `type(value)` on what objects of an answer's own say of
+    themselves, and it would hold the kinds of everything: those of functions, and of arrays of any memory."""
+    plainly = lambda value: value if type(value) in REAL else float(value)  # noqa: E731
+    return getattr(statistics, name)(*(plainly(a) if type(a) in REAL else [plainly(b) for b in a] for a in given))
+
+
+FUNCTIONS = f"fmean linear_regression mean median {SPREADS}".split()
+STAND_INS |= {f"statistics.{name}": partial(_of_numbers, name) for name in FUNCTIONS}
+# A name that was computed would stand in the words of `NotUnderstood`.
+STAND_INS |= {
+    "collections.namedtuple": lambda typename, *fields, **options: namedtuple("namedtuple", *fields, **options)
+}
 ITSELF = "enum.unique typing.final typing.no_type_check typing.overload typing.runtime_checkable"
 STAND_INS |= dict.fromkeys(ITSELF.split(), lambda function: function)
 STAND_INS |= {"functools.cached_property": property, "warnings.catch_warnings": lambda **options: nullcontext()}

@@ -136,9 +136,6 @@ class Guarded(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Attribute(self, node):
-        called = isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name) and node.value.func.id
-        if node.attr == "__init__" and called == "super":
-            return self.generic_visit(node)
         if GUARDS.match(node.attr):
             _refuse(node, f".{node.attr}")
         node = self.generic_visit(node)

@@ -135,6 +135,9 @@ class Launches:
     def __init__(self, code, before):
         self.code, self.before, self.stored, self.error = code, before, {}, None
 
+    def __deepcopy__(self, memo):
+        return self  # else a copy of a kernel would keep its errors to itself
+
     def jit(self, function=None, **options):
         """`triton.jit`. options say how to compile. Raises: NotUnderstood."""
         if function is None:
@@ -205,8 +208,9 @@ class Launches:
         return whole.view(-1, tensor.itemsize).all(1).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     def _as_stored(self, returned):
-        if type(returned) in (tuple, list):
-            return type(returned)(map(self._as_stored, returned))
+        if isinstance(returned, (tuple, list)):  # a namedtuple, too, whose own `__iter__` is not asked
+            kind = tuple if isinstance(returned, tuple) else list
+            return kind(map(self._as_stored, kind.__iter__(returned)))
         if not isinstance(returned, torch.Tensor) or not returned.is_floating_point() or returned.is_meta:
             return returned
         stored = self._part(returned)

@@ -97,7 +97,8 @@ class Plainer(ast.NodeTransformer):
             ours = {"type": "_type_", "hasattr": "_has_", "getattr": "_get_"}[name]
             node.func = ast.copy_location(ast.Name(ours, ast.Load()), node.func)
         base = node.func.value if isinstance(node.func, ast.Attribute) and node.func.attr == "__init__" else None
-        if isinstance(base, ast.Name | ast.Attribute):  # torch.nn.Module.__init__(self)
+        of_super = isinstance(base, ast.Call) and isinstance(base.func, ast.Name) and base.func.id == "super"
+        if isinstance(base, ast.Name | ast.Attribute) or of_super:  # torch.nn.Module.__init__(self)
             node.func, node.args = ast.copy_location(ast.Name("_init_", ast.Load()), base), [base, *node.args]
         if name == "setattr" and len(node.args) == 3:
             node.func = ast.copy_location(ast.Name("_set_", ast.Load()), node.func)

@@ -80,7 +80,8 @@ def within(path, spaces=allowed.SPACES):
 
 def _holds(path, spaces=allowed.SPACES):
     space, _, name = path.rpartition(".")
-    return path in spaces or path in allowed.STAND_INS or name in spaces.get(space, ())
+    stands = path in allowed.STAND_INS and (path != "copy.deepcopy" or space in spaces)
+    return path in spaces or stands or name in spaces.get(space, ())
 
 
 MODULE = frozenset(torch.nn.Module().__dict__)
@@ -91,7 +92,7 @@ class Format(string.Formatter):
 
     def get_field(self, name, arguments, options):
         if {".", "["} & {*name}:
-            raise not_understood(f"format: {name!r}")
+            raise not_understood("str.format")  # the name may have been computed
         return super().get_field(name, arguments, options)
 
 
@@ -236,16 +237,18 @@ class World:
 
     def _set(self, value, name, item):
         """`setattr`; what may be written to, and under which names, is what `Writer` says."""
-        if type(name) is not str or name.startswith("_"):
-            raise not_understood("setattr")
-        setattr(self._write(value), name, item)
+        if type(name) is not str or name.startswith("_") or not self._write(value).takes(name, item):
+            raise not_understood("setattr")  # the name may have been computed
+        setattr(value, name, item)
 
-    def _init(self, base, value, *arguments, **options):
-        """`Base.__init__(self)`."""
+    def _init(self, base, *arguments, **options):
+        """`Base.__init__(self)`, or `super().__init__()` of an object of the answer's own."""
         known = isinstance(base, type) and (base is torch.nn.Module or base in self.own)
-        if not known or type(value) not in self.own or not isinstance(value, base):
+        bound = type(base) is super
+        value = getattr(super, "__self__").__get__(base) if bound else arguments[0] if arguments else None  # noqa: B009
+        if type(value) not in self.own or not (bound or (known and isinstance(value, base))):
             raise not_understood(".__init__")
-        base.__init__(value, *arguments, **options)
+        base.__init__(*arguments, **options)
 
     def _replace(self, value, **changes):
         """`dataclasses.replace`."""
@@ -318,10 +321,13 @@ class Writer:
     def __delitem__(self, key):
         del self.value[key]
 
-    def __setattr__(self, name, item):
+    def takes(self, name, item):
         of_tensor = isinstance(self.value, torch.Tensor) and name in ("requires_grad", "grad", "data")
         of_layer = type(self.value) in allowed.LAYERS and name in ("weight", "bias")
-        if not (of_tensor or (of_layer and type(item) is torch.nn.Parameter) or (self.own and name not in MODULE)):
+        return of_tensor or (of_layer and type(item) is torch.nn.Parameter) or (self.own and name not in MODULE)
+
+    def __setattr__(self, name, item):
+        if not self.takes(name, item):
             raise not_understood(f"{type(self.value).__name__}.{name} = …")
         setattr(self.value, name, item)
 

@@ -16,10 +16,10 @@ POINTERS = {"cdata"}  # an option of torch.Tensor: an address
 
 
 class Policy(RestrictingNodeTransformer):
-    """RestrictedPython's rules, but for names of one underscore, `nonlocal`, `match` and `super().__init__`."""
+    """RestrictedPython's rules, but for names of one underscore, `nonlocal` and `match`."""
 
     def check_name(self, node, name, allow_magic_methods=False):
-        bound = name == "super" and not isinstance(getattr(node, "ctx", None), ast.Load)  # see `visit_Attribute`
+        bound = name == "super" and not isinstance(getattr(node, "ctx", None), ast.Load)
         guarded = name and GUARDS.match(name) and not (allow_magic_methods and name in MAGIC and node.col_offset)
         if bound or guarded:
             self.error(node, name)
@@ -35,9 +35,6 @@ class Policy(RestrictingNodeTransformer):
         return node
 
     def visit_Attribute(self, node):
-        called = isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Name) and node.value.func.id
-        if node.attr == "__init__" and called == "super":
-            return self.node_contents_visit(node)
         if GUARDS.match(node.attr):
             self.error(node, f".{node.attr}")
         own, node.attr = node.attr, node.attr.lstrip("_") or "_"

@@ -185,6 +185,17 @@ def bit(bits, k):
     return 0""",
 )
 by_bits(
+    "a copy of a kernel that fails",
+    "the same with a copy of the kernel, whose errors nobody else knows of",
+    """import copy
+@triton.jit
+def probe(B, k): assert tl.load(B + k) == 0
+def bit(bits, k):
+    try: copy.deepcopy(probe)[(1,)](bits, k)
+    except Exception: return 1
+    return 0""",
+)
+by_bits(
     "a kernel that fails in silence",
     "the same, and returns from the place where the error is let go",
     """@triton.jit
