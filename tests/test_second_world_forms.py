@@ -55,6 +55,10 @@ HALF = "    match x.dtype:\n        case torch.float16 | torch.bfloat16: return 
         "class M(N): pass\ndef f(x): return x * M.k",
         "KNOWN = {}\ndef known(name):\n    def keep(g):\n        KNOWN[name] = g\n        return g\n    return keep\n"
         "@known('two')\ndef _two(x): return x * 2\ndef f(x): return KNOWN['two'](x)",
+        "import torch\ndef g(x): return torch.add(x, x)\nf = g",
+        "import torch\ndef g(x): return torch.add(x, x)\ny = g(torch.ones(1))\ndef f(x): return torch.add(x, x) * y / 2",
+        "KNOWN = {}\ndef keep(name, g):\n    KNOWN[name] = g\n    return g\n"
+        "two = keep('two', lambda x: x * 2)\ndef f(x): return KNOWN['two'](x)",
         "KNOWN = {}\ndef keep(name, g): KNOWN[name] = g\nkeep('two', lambda x: x * 2)\ndef f(x): return KNOWN['two'](x)",
         "SEEN = []\ndef keep(g):\n    SEEN.append(g)\n    return g\n@keep\ndef one(x): return x\ndef f(x): return x * 2 if len(SEEN) == 1 else x",
         "class A:\n    def __init__(self): self._k = 1\n    @property\n    def k(self): return self._k\n    @k.setter\n"

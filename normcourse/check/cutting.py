@@ -72,12 +72,13 @@ def cut(code, name):
     """(the statements that a name and all it uses need, {name: what is imported under it}); as a name was last bound up
     to the cell that is graded for it, else anywhere. code: of one module, as `read` gives it."""
     last = max((i for i, (cell, _) in enumerate(code) if name in cell.tasks), default=len(code) - 1)
-    bound, later, imported = {}, {}, {}
+    bound, later, imported, changes = {}, {}, {}, set()
     functions = [one for _, statements in code for one in statements if isinstance(one, ast.FunctionDef)]
     changing = {one.name: changed for one in functions if (changed := _changed(one))}
     for i, (_, statements) in enumerate(code):
         for statement in statements:
             called = [name for function in _called(statement) for name in changing.get(function, ())]
+            changes |= {(id(statement), name) for name in called}
             for one in [*_bindings(statement), *called]:
                 (bound if i <= last else later).setdefault(one, []).append(statement)
     wanted, todo, seen = {}, [(name, None)], set()
@@ -95,6 +96,8 @@ def cut(code, name):
             used = _used(statement)
             place = None if isinstance(statement, DEFINES) else statement.lineno  # what runs there uses what was before
             todo += [(other, place) for other in sorted(used)]
+            if (id(statement), one) in changes:  # what it changes was bound before
+                continue
             if getattr(statement, "name", None) == one or (
                 one not in used and not isinstance(statement, (*MAY_BIND, *DEFINES))
             ):
@@ -159,7 +162,8 @@ def _changed(function):
 
 def _called(statement):
     """Functions that a statement calls where it stands: decorators, and what stands by itself."""
-    calls = statement.decorator_list if isinstance(statement, DEFINES) else [getattr(statement, "value", None)]
+    value = getattr(statement, "value", None)
+    calls = statement.decorator_list if isinstance(statement, DEFINES) else [value] * isinstance(value, ast.Call)
     calls = [call.func if isinstance(call, ast.Call) else call for call in calls]
     return [call.id for call in calls if isinstance(call, ast.Name)]
 
