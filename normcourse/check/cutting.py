@@ -73,7 +73,9 @@ def cut(code, name):
     to the cell that is graded for it, else anywhere. code: of one module, as `read` gives it."""
     last = max((i for i, (cell, _) in enumerate(code) if name in cell.tasks), default=len(code) - 1)
     bound, later, imported, changes = {}, {}, {}, set()
-    functions = [one for _, statements in code for one in statements if isinstance(one, ast.FunctionDef)]
+    every = [one for _, statements in code for one in statements]
+    calls = {function for one in every for function in _called(one)}
+    functions = [one for one in every if isinstance(one, ast.FunctionDef) and one.name in calls]
     changing = {one.name: changed for one in functions if (changed := _changed(one))}
     for i, (_, statements) in enumerate(code):
         for statement in statements:

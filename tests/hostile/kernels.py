@@ -207,28 +207,21 @@ def bit(bits, k):
         found = 0
     finally: return found""",
 )
-by_bits(
-    "a list for a kernel",
-    "lets a kernel put numbers into a list that it is given",
-    """@triton.jit
-def probe(B, k, box):
+for name, tries, kind in (
+    ("a list for a kernel", "lets a kernel put numbers into a list that it is given", ""),
+    ("a constant list", "the same, with the list in a constexpr", ": tl.constexpr"),
+):
+    by_bits(
+        name,
+        tries,
+        f"""@triton.jit
+def probe(B, k, box{kind}):
     for i in range(tl.load(B + k)): box += [i]
 def bit(bits, k):
     box = []
     probe[(1,)](bits, k, box)
     return len(box)""",
-)
-by_bits(
-    "a constant list",
-    "the same, with the list in a constexpr",
-    """@triton.jit
-def probe(B, k, box: tl.constexpr):
-    for i in range(tl.load(B + k)): box += [i]
-def bit(bits, k):
-    box = []
-    probe[(1,)](bits, k, box)
-    return len(box)""",
-)
+    )
 by_bits(
     "a default list",
     "the same, with the list as a default",
