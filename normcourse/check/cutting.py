@@ -1,8 +1,9 @@
 """An answer and what it uses, cut out of a notebook, for the second world (`world`)."""
 
 import ast
-import copy
+import functools
 import importlib
+import pickle
 import re
 import symtable
 import sys
@@ -12,6 +13,7 @@ from . import allowed
 
 FILE = "<answer>"
 CELL = 100_000  # line numbers of cell n begin at n times this
+STAR = re.compile(r"import[\s\\]*\*")
 WRITTEN = re.compile(r"\s*%%(?:write)?file[ \t]+(-a[ \t]+)?(?:\./)?(\w+)\.py[ \t]*\n")
 
 
@@ -39,20 +41,34 @@ def not_understood(what):
     return NotUnderstood(where(frame.f_lineno if frame else 0, what))
 
 
+class Part(list):
+    """The code of a module: [(cell, its statements at the top level)]."""
+
+    @functools.cached_property
+    def binds(self):
+        """[(index of the cell, statement, names that it binds or changes, those that a function it calls changes)]"""
+        every = [one for _, statements in self for one in statements]
+        calls = {function for one in every for function in _called(one)}
+        functions = [one for one in every if isinstance(one, ast.FunctionDef) and one.name in calls]
+        changing = {one.name: changed for one in functions if (changed := _changed(one))}
+        called = lambda one: [name for function in _called(one) for name in changing.get(function, ())]  # noqa: E731
+        return [(i, one, _bindings(one), called(one)) for i, (_, part) in enumerate(self) for one in part]
+
+
 def read(cells):
-    """{module: [(cell, its statements at the top level)]} of the code: "" is the notebook, the others are the
-    files that its cells write."""
-    code = {"": []}
+    """{module: its `Part`} of the code: "" is the notebook, the others are the files that its cells write."""
+    code = {"": Part()}
     for cell in cells:
         if cell.kind != "code" or cell.source.count("\n") >= CELL:  # else the next is blamed
             continue
         append, name = ((file := WRITTEN.match(cell.source)) and file.groups()) or (None, "")
         tree = parsed("\n" * file[0].count("\n") + cell.source[file.end() :] if file else cell.source)
         if name and not append:
-            code[name] = []
+            code[name] = Part()
         if tree:
-            code.setdefault(name, []).append((cell, ast.increment_lineno(tree, CELL * cell.number).body))
-    for statement in [one for part in code.values() for _, body in part for one in body]:
+            code.setdefault(name, Part()).append((cell, ast.increment_lineno(tree, CELL * cell.number).body))
+    starred = [body for part in code.values() for cell, body in part if STAR.search(cell.source)]
+    for statement in [one for body in starred for one in body]:
         for node in ast.walk(statement):
             if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
                 node.names = [ast.alias(name) for name in _public(node.module, code)] or node.names
@@ -70,19 +86,13 @@ def _public(module, code):
 
 def cut(code, name):
     """(the statements that a name and all it uses need, {name: what is imported under it}); as a name was last bound up
-    to the cell that is graded for it, else anywhere. code: of one module, as `read` gives it."""
+    to the cell that is graded for it, else anywhere. code: a `Part`."""
     last = max((i for i, (cell, _) in enumerate(code) if name in cell.tasks), default=len(code) - 1)
     bound, later, imported, changes = {}, {}, {}, set()
-    every = [one for _, statements in code for one in statements]
-    calls = {function for one in every for function in _called(one)}
-    functions = [one for one in every if isinstance(one, ast.FunctionDef) and one.name in calls]
-    changing = {one.name: changed for one in functions if (changed := _changed(one))}
-    for i, (_, statements) in enumerate(code):
-        for statement in statements:
-            called = [name for function in _called(statement) for name in changing.get(function, ())]
-            changes |= {(id(statement), name) for name in called}
-            for one in [*_bindings(statement), *called]:
-                (bound if i <= last else later).setdefault(one, []).append(statement)
+    for i, statement, binds, called in code.binds:
+        changes |= {(id(statement), name) for name in called}
+        for one in [*binds, *called]:
+            (bound if i <= last else later).setdefault(one, []).append(statement)
     wanted, todo, seen = {}, [(name, None)], set()
     while todo:
         one, before = todo.pop()
@@ -105,7 +115,7 @@ def cut(code, name):
             ):
                 break
     imports = (ast.Import, ast.ImportFrom)
-    statements = [copy.deepcopy(s) for s in wanted.values() if not isinstance(s, imports)]
+    statements = [pickle.loads(pickle.dumps(s)) for s in wanted.values() if not isinstance(s, imports)]  # copies
     return sorted(statements, key=lambda s: (s.lineno, s.col_offset)), imported
 
 

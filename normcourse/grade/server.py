@@ -42,6 +42,7 @@ PRELOADED = (
 
 
 def main():
+    gc.disable()  # what is imported stays
     control, confined = socket.socket(fileno=int(sys.argv[1])), "--unsafe" not in sys.argv
     if confined and os.getuid() == 0:
         confine.become_nobody()
@@ -49,9 +50,9 @@ def main():
     random.seed(0)
     numpy.random.seed(0)
     torch.manual_seed(0)
-    gc.collect()
     closing = Closing()
     gc.freeze()  # the children share these pages
+    gc.enable()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     control.send(b"ready")
     while True:
