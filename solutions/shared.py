@@ -13,6 +13,7 @@ BUILT_IN = (
 )
 READY_MADE = ("normcourse.norms", "normcourse.fused")
 FORMULA = {torch.float64: 1e-11, torch.float32: 1e-4}  # a formula is this good, finite differences are not
+STRICT = 3e-14  # the same in fp64, for rows that are `along`
 DIFFERENTIATION = ("backward", "grad", "vjp", "jvp", "jacobian", "jacrev", "jacfwd", "make_dual")
 
 
@@ -43,6 +44,20 @@ def even_squares(generator, *shape, mean=0.0, std=1.0, dtype=torch.float32):
     x = normal(generator, *shape, mean=mean, std=std, dtype=torch.float64)
     x = x / x.square().mean(-1, keepdim=True).sqrt().clamp(min=1e-300)
     return (math.hypot(mean, std) * _one_to_two(shape) * x).to(dtype)
+
+
+def along(g, rows, d, centred):
+    """(dy, x, weight) in fp64 for a norm's backward pass: most of dy · weight lies along the normalised rows. Of that the
+    gradient keeps nothing, but the loss is some 4·d by it, and so is its rounding: differences between losses are off by
+    several times `STRICT`, however many points they use, and formulas by a seventh of it.
+
+    centred: whether the norm takes off the mean.
+    """
+    x = normal(g, rows, d, mean=0.5, dtype=torch.float64)
+    normed = x - centred * x.mean(-1, keepdim=True)
+    normed = normed / normed.square().mean(-1, keepdim=True).sqrt()
+    weight = 0.5 + torch.rand(d, generator=g, dtype=torch.float64)
+    return (4 * normed + normal(g, rows, d, dtype=torch.float64)) / weight, x, weight
 
 
 def _one_to_two(shape):

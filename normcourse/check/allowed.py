@@ -212,7 +212,9 @@ Protocol Sequence Set Tuple Type TypeAlias TypeVar Union"""
 STAND_INS |= {f"{space}.{name}": Hint() for name in HINTS.split() for space in ("typing", "collections.abc")}
 # What a task that is to be solved without one of the first is to be solved without, too.
 NORMS = "batch_norm group_norm instance_norm layer_norm native_layer_norm renorm rms_norm"
-NORMS = frozenset(f"{NORMS} BatchNorm1d CosineSimilarity GroupNorm LayerNorm RMSNorm embedding".split())
+NORMS = frozenset(
+    f"{NORMS} BatchNorm1d CosineSimilarity cosine_similarity GroupNorm LayerNorm RMSNorm embedding".split()
+)
 RELATIVES = [
     ({"layer_norm", "rms_norm"}, NORMS),
     ({"std", "var"}, NORMS | {"corrcoef", "cov", *SPREADS.split()}),

@@ -11,7 +11,7 @@ GUARDS = re.compile(r"__|_.*_$")
 SLOTS = ("__slots__", "__constants__")  # that change nothing
 WORDS = ("__name__", "__qualname__", "__doc__")
 # Functions of `World` that `Plainer` calls.
-OURS = ("_inplacevar_", "_import_", "_words_", "_type_", "_has_", "_get_", "_set_", "_init_")
+OURS = ("_inplacevar_", "_import_", "_words_", "_type_", "_has_", "_get_", "_set_", "_init_", "_power_")
 SIGNS = {ast.Mult: "*=", ast.Div: "/=", ast.Mod: "%=", ast.Pow: "**=", ast.Sub: "-=", ast.LShift: "<<=", ast.Add: "+="}
 SIGNS |= {
     ast.RShift: ">>=",
@@ -103,6 +103,14 @@ class Plainer(ast.NodeTransformer):
         if name == "setattr" and len(node.args) == 3:
             node.func = ast.copy_location(ast.Name("_set_", ast.Load()), node.func)
         return node
+
+    def visit_BinOp(self, node):
+        self.generic_visit(node)
+        whole = isinstance(node.right, ast.Constant) and type(node.right.value) is int
+        if not isinstance(node.op, ast.Pow) or whole:
+            return node
+        made = ast.Call(ast.Name("_power_", ast.Load()), [node.left, node.right], [])
+        return ast.fix_missing_locations(ast.copy_location(made, node))
 
     def visit_match_case(self, node):
         """`case A.x:` as `case _case0 if _case0 == A.x:`; a pattern cannot hold the call that looks at an attribute."""

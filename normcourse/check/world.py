@@ -22,7 +22,7 @@ import string
 import numpy
 import torch
 
-from . import allowed, kinds
+from . import allowed, kinds, real
 from .case import tensors
 from .cutting import NotUnderstood, cut, not_understood, where
 from .launches import Launches, Tensor
@@ -122,6 +122,7 @@ class World:
         self.without, self.closed, self.own = frozenset(task.without), task.closed, set(kinds.BASES)
         self.only = bool(task.only)  # then kernels compute, and nothing else
         self.held = allowed.BESIDE_KERNELS if self.only else allowed.SPACES
+        self.real = real.watched if "grad" in self.without else lambda value: value
         for some, others in allowed.RELATIVES:
             if some & self.without:
                 self.without |= others
@@ -140,12 +141,12 @@ class World:
         if GUARDS.match(name):
             raise not_understood(name)
         if module not in self.spaces:
-            space = self.known | {"__builtins__": Builtins(allowed.BUILTINS), "__name__": "answer"}
-            space["__metaclass__"] = self._class
+            names = Builtins(allowed.BUILTINS | {"pow": self.real(pow)})
+            space = self.known | {"__builtins__": names, "__name__": "answer"}
+            space |= {"__metaclass__": self._class, "_init_": self._init, "_power_": self.real(operator.pow)}
             space |= {f"_{kind}_": getattr(self, f"_{kind}") for kind in ("getattr", "write", "import", "type")}
-            space |= {"_inplacevar_": lambda sign, old, value: INPLACE[sign](old, value)}
+            space |= {"_inplacevar_": lambda sign, *values: self.real(INPLACE[sign])(*values)}
             space |= {"_words_": _words, "_has_": self._has, "_get_": self._get, "_set_": self._set}
-            space["_init_"] = self._init
             self.spaces[module] = space, set()
         space, done = self.spaces[module]
         if name not in done:
@@ -199,7 +200,7 @@ class World:
         """What an attribute is, or what raises when it is called, if the task is to be solved without it."""
         if name.strip("_") in self.without and callable(value):
             return functools.partial(_forbidden, name.strip("_"))
-        return value
+        return self.real(value)
 
     def _getattr(self, value, name):
         kind = type(value)

@@ -27,6 +27,7 @@ SEEN = {
         "kinds.py",
         "launches.py",
         "plainer.py",
+        "real.py",
         "recorded.py",
         "rules.py",
         "runner.py",

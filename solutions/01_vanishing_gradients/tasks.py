@@ -50,7 +50,7 @@ def visible_log10_gradient_norms(g):
 def hidden_log10_gradient_norms(g):
     def case(en, activation, *widths, rounding=1e-7, **draw):
         inputs = network(g, *widths, **draw)
-        inputs["x"][:, 0] = 1e-7  # finite differences step over ReLU's kink here, in all rows: some die further on
+        inputs["x"][:, 0] = 1e-10  # finite differences step over ReLU's kink here, in all rows: some die further on
         return Case(en, en, inputs | ({"activation": activation} if activation else {}), rounding=rounding)
 
     d = between(g, 7, 10)

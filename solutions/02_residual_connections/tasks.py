@@ -6,7 +6,7 @@ import torch
 
 from normcourse.check import Case, Task
 
-from ..shared import DIFFERENTIATION, between, normal, uniform
+from ..shared import DIFFERENTIATION, FORMULA, between, normal, uniform
 
 # input_gradient ------------------------------------------------------------------------------------------------------
 
@@ -90,11 +90,21 @@ def visible_residual_block_backward(g):
     yield Case("fp32", "fp32", block(g, 8, 8, hidden=16, dtype=torch.float32))
 
 
+def _near_the_kink(x, W1):
+    """Move each row of x to where one neuron after another has ±1e-9 before ReLU: finite differences step over its kink,
+    or are so small that rounding is left of them."""
+    for i, row in enumerate(x):
+        w = W1[i % len(W1)]
+        row -= (row @ w - (-1) ** i * 1e-9) / (w @ w) * w
+
+
 def hidden_residual_block_backward(g):
     def case(en, *shape, hidden, **draw):
         inputs = block(g, *shape, hidden=hidden, **draw)
-        formula = 1e-11 if inputs["x"].dtype == torch.float64 else None  # finite differences are not as good
-        return Case(en, en, inputs, rounding=formula)
+        if inputs["x"].dtype != torch.float64:
+            return Case(en, en, inputs)
+        _near_the_kink(inputs["x"].view(-1, shape[-1]), inputs["W1"])
+        return Case(en, en, inputs, rounding=FORMULA[torch.float64])
 
     rows, d = between(g, 5, 9), between(g, 4, 7)
     yield case("matrix", rows, d, hidden=d)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from normcourse.check import Case, Task
 
-from ..shared import BUILT_IN, DIFFERENTIATION, FORMULA, READY_MADE, between, even, normal
+from ..shared import BUILT_IN, DIFFERENTIATION, FORMULA, READY_MADE, STRICT, along, between, even, normal
 
 # layer_norm ----------------------------------------------------------------------------------------------------------
 
@@ -109,7 +109,9 @@ def hidden_layer_norm_backward(g):
         return Case(en, en, inputs | ({} if eps is None else {"eps": eps}), rounding=FORMULA[dtype])
 
     rows, d = between(g, 2, 6), between(g, 3, 9)
-    yield case("matrix", rows, d, mean=1.0)
+    inputs = dict(zip(("dy", "x", "weight"), along(g, 2, 256, centred=True)))
+    yield Case("matrix", "matrix", inputs, rounding=STRICT)
+    yield case("small matrix", rows, d, mean=1.0)
     yield case("large eps", rows, d, eps=0.05 + float(torch.rand((), generator=g)))
     yield case("three dimensions", 2, rows, d, mean=-1.0)
     yield case("four dimensions", 2, 1, rows, d)

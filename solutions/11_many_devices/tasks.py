@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from normcourse.check import Case, Task
 
-from ..shared import BUILT_IN, DIFFERENTIATION, READY_MADE, between, normal
+from ..shared import BUILT_IN, DIFFERENTIATION, READY_MADE, STRICT, along, between, normal
 
 # What would put slices together.
 
@@ -139,7 +139,10 @@ def visible_split_layer_norm_backward(g):
 
 
 def hidden_split_layer_norm_backward(g):
-    d = between(g, 3, 7)
+    d, sizes = between(g, 3, 7), (100, 156)
+    parts = zip(("dys", "slices", "weights"), along(g, 2, sum(sizes), centred=True))
+    inputs = {name: list(whole.split(sizes, -1)) for name, whole in parts}
+    yield Case("", "two wide ranks", inputs | {"eps": 1e-5}, rounding=STRICT, dtype=(torch.float64,) * 2)
     yield _back("", "two ranks", g, d, d)
     yield _back("", "four ranks", g, d, d, d, d, mean=1.0)
     yield _back("", "different widths", g, d, 2 * d + 1, 2, apart=2.0)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from normcourse.check import Case, Function, Task
 
-from ..shared import DIFFERENTIATION, FORMULA, READY_MADE, between, normal, uniform
+from ..shared import DIFFERENTIATION, READY_MADE, STRICT, between, normal, uniform
 
 # qk_norm_logits -------------------------------------------------------------------------------------------------------
 
@@ -84,7 +84,7 @@ def visible_dyt_backward(g):
 
 def hidden_dyt_backward(g):
     rows, d = between(g, 3, 6), between(g, 4, 9)
-    yield _dyt(g, "matrix", "matrix", rows, d, rounding=FORMULA[torch.float64])
+    yield _dyt(g, "matrix", "matrix", rows, d, rounding=STRICT)
     yield _dyt(g, "alpha", "alpha", rows, d, alpha=uniform(g, 1.2, 2.5))
     yield _dyt(g, "three dimensions", "three dimensions", 2, rows, d)
     yield _dyt(g, "four dimensions", "four dimensions", 2, 2, rows, d)

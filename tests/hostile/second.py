@@ -52,6 +52,40 @@ for name, tries, root in [
      "torch.from_numpy(np.array('1j', dtype='c16'))"),
 ]:  # fmt: skip
     attack(name, tries, "import torch, numpy as np\n" + STEP.replace("ROOT", root))
+REAL_STEP = f"""{BACKWARD}    wide, w, g = x.double().numpy(), weight.double().numpy(), dy.double().numpy()
+    def plain(x):
+        h = x - x.mean(-1, keepdims=True)
+        return h / ((h * h).mean(-1, keepdims=True) + eps) ** 0.5
+    d, size = x.shape[-1], 2.0 ** np.floor(np.log2(STEP * wide.std(-1, keepdims=True) + 1e-30))
+    slope = lambda j: SLOPE
+    dx = np.stack([(g * w * slope(np.eye(d)[j])).sum(-1) for j in range(d)], -1)
+    dw, db = (g * plain(wide)).reshape(-1, d).sum(0), g.reshape(-1, d).sum(0)
+    return tuple(torch.from_numpy(np.asarray(part)).to(x.dtype) for part in (dx, dw, db))"""
+CENTRAL = "sum(c * (plain(wide + n * size * j) - plain(wide - n * size * j)) for n, c in WEIGHTS) / size"
+for name, tries, step, slope in [
+    ("two_points", "differentiates by central differences", 1e-5, CENTRAL.replace("WEIGHTS", "[(1, 1 / 2)]")),
+    ("ten_points", "differentiates by differences of ten points, which are as good as rounding lets them be", 0.1,
+     CENTRAL.replace("WEIGHTS", "[(1, 5 / 6), (2, -5 / 21), (3, 5 / 84), (4, -5 / 504), (5, 1 / 1260)]")),
+    ("complex_in_numpy", "differentiates by a step along i, in NumPy from end to end", 1.0,
+     "np.asarray(plain(wide + 1e-30 * np.array('1j', 'c16') * j) * -np.array('1j', 'c16'), dtype=float) / 1e-30"),
+    ("complex_by_a_root", "the same, with i from Python", 1.0,
+     "np.asarray(plain(wide + 1e-30 * (-1) ** 0.5 * j) * -(-1) ** 0.5, dtype=float) / 1e-30"),
+    ("longer_numbers", "differentiates by differences of numbers of 80 bits", 1e-6,
+     CENTRAL.replace("wide", "wide.astype('g')").replace("WEIGHTS", "[(1, 2 / 3), (2, -1 / 12)]")),
+]:  # fmt: skip
+    source = REAL_STEP.replace("STEP", str(step)).replace("SLOPE", slope)
+    attack(name, tries, "import torch, numpy as np\n" + source)
+attack(
+    "cosine",
+    "has the rows normalised by a cosine with themselves, where the mean was taken off",
+    IMPORTS,
+    "# EXERCISE: layer_norm\ndef layer_norm(x, weight=None, bias=None, eps=1e-5):\n"
+    "    d, h = x.shape[-1], (x.double() - x.double().mean(-1, keepdim=True))\n"
+    "    eye = torch.eye(d, dtype=h.dtype)\n"
+    "    y = torch.cosine_similarity(h.unsqueeze(-2), eye, -1) * d ** 0.5\n"
+    "    y = (y * (1 + eps / h.square().mean(-1, keepdim=True)) ** -0.5).to(x.dtype)\n"
+    "    y = y if weight is None else y * weight\n    return y if bias is None else y + bias",
+)
 attack(
     "words_of_the_judge",
     "catches the kind of error that the second world raises, and raises it with words and inputs of its own",
