@@ -213,19 +213,24 @@ def term(name, between=" "):
 
 # One rule per language, scoped to the notebook that holds the marker, so that other open notebooks keep their own. What
 # they hide or place is named by tag or attribute: a rule for any element (`:not([lang])`) has the browser style the
-# whole notebook again for each widget that comes or goes, 40 ms a step of a slider.
-_HIDE = """<style>
+# whole notebook again for each widget that comes or goes, 40 ms a step of a slider. And `:has` has it look through the
+# notebook each time, 3 ms: where a script may run, an attribute of the notebook takes its place.
+_MARK = """const book = this.closest('.jp-Notebook'), code = this.dataset.code, has = `:has(.nc-${code})`;
+if (book && this.textContent.includes(has)) {
+  book.dataset.ncLanguage = code;
+  this.textContent = this.textContent.replaceAll(has, `[data-nc-language=${code}]`) }"""
+_HIDE = """
 .jp-Notebook:has(.nc-{on}) .jp-RenderedMarkdown [lang={off}] {{ display: none }}
 .jp-Notebook:has(.nc-{on}) .nc-card [lang={off}]:not(:only-child) {{ display: none }}
 .jp-Notebook:has(.nc-{on}) .dataframe [lang={off}] {{ display: none }}
 .jp-Notebook:has(.nc-{on}) .jp-RenderedMarkdown [lang={on}] {{ max-width: 52em }}
-</style>"""
-_SIDE_BY_SIDE = """<style>
+"""
+_SIDE_BY_SIDE = """
 .jp-Notebook:has(.nc-both) .jp-RenderedMarkdown:has(> [lang=zh]):has(> [lang=en]) {
   display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1.25fr); column-gap: 2.5em; align-items: start }
 .jp-Notebook:has(.nc-both) .jp-RenderedMarkdown:has(> [lang=zh]):has(> [lang=en]) > :is(
   h1, h2, h3, h4, h5, h6, p, ul, ol, table, pre, blockquote, hr) { grid-column: 1 / -1 }
-</style>"""
+"""
 _STYLES = {"zh": _HIDE.format(on="zh", off="en"), "en": _HIDE.format(on="en", off="zh"), "both": _SIDE_BY_SIDE}
 
 
@@ -272,7 +277,9 @@ class LanguageSwitch:
         if self.closed:
             return
         self.buttons.value, self.looks.value = language(), look()
-        self.style.value = f'<span class="nc-{language()}"></span>{_STYLES[language()]}'
+        code = language()
+        style = f'<style data-code="{code}" onload="{_MARK}">{_STYLES[code]}</style>'
+        self.style.value = f'<span class="nc-{code}"></span>{style}'
 
     def _repr_mimebundle_(self, **kwargs):
         return widget_bundle(None if self.closed else self.widget, "中文 | English | 并排 Side by side")

@@ -31,13 +31,17 @@ const name = () => {
     const label = handle.closest('.widget-inline-hbox')?.querySelector('.widget-label');
     if (label && handle.ariaLabel !== label.textContent) handle.ariaLabel = label.textContent }
   for (const play of box.querySelectorAll('.widget-play'))
-    play.querySelectorAll('button').forEach((button, i) => { button.ariaLabel = buttons[i] }) };
-const watched = { subtree: true, childList: true, characterData: true, attributeFilter: ['title'] };
+    play.querySelectorAll('button').forEach((button, i) => { button.ariaLabel = buttons[i] });
+  const images = [...box.querySelectorAll('.nc-reel img')];
+  const shown = images.findIndex(image => !image.classList.contains('lm-mod-hidden'));
+  images.forEach((image, i) => image.toggleAttribute('data-near', i !== shown && Math.abs(i - shown) < 3)) };
+const watched = { subtree: true, childList: true, characterData: true, attributeFilter: ['title', 'class'] };
 if (box) { name(); new MutationObserver(name).observe(box, watched) }"""
 
 # The images of the reel without the bar of tabs over them; and controls that a phone has room for. Of the explorer that
-# is at hand, the two images before the one shown and the two after it are laid out and not seen, each with a layer of
-# its own: so the browser has decoded and drawn a picture before it gets there.
+# is at hand, the two images before the one shown and the two after it (`NAMES` says which) are laid out and not seen,
+# each with a layer of its own: so the browser has decoded and drawn a picture before it gets there. Not by `:has`, for
+# which the browser would look through the whole notebook at each step.
 STYLE = (
     f"""<style onload="{NAMES}">"""
     + """@keyframes nc-wait { 0%, 99% { opacity: 0 } 100% { opacity: 1 } }
@@ -46,9 +50,7 @@ STYLE = (
   display: grid; grid-template-columns: minmax(0, 1fr); padding: 0; border: 0; overflow: hidden; background: none }
 .nc-reel img { display: block; grid-area: 1 / 1 }
 .nc-explorer:is(:hover, :focus-within) .nc-reel img { will-change: transform }
-.nc-explorer:is(:hover, :focus-within) .nc-reel :is(img:not(.lm-mod-hidden) + img,
-    img:not(.lm-mod-hidden) + img + img, img:has(+ img:not(.lm-mod-hidden)),
-    img:has(+ img + img:not(.lm-mod-hidden)))[src^="data:image/png"] {
+.nc-explorer:is(:hover, :focus-within) .nc-reel img[data-near][src^="data:image/png"] {
   display: block !important; visibility: hidden }
 .nc-reel img[src^="data:image/gif"] { height: 0; visibility: hidden }
 .nc-reel img[src^="data:image/svg"] {
