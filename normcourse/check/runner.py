@@ -11,8 +11,10 @@ from .rules import guarded, rules
 
 
 @torch.enable_grad()
-def answer(target, case, task=None):
-    """Use a function or class as the case says, under the rules of a task. What it raises becomes `Answer.error`."""
+def answer(target, case, task=None, watched=True):
+    """Use a function or class as the case says, under the rules of a task. What it raises becomes `Answer.error`.
+
+    watched: as for `rules`."""
 
     def fresh(tensor):
         tensor = tensor.detach().clone().to(case.device)
@@ -25,11 +27,11 @@ def answer(target, case, task=None):
     before = {name: tensor.detach().clone() for name, tensor in leaves.items()}
     collected = Answer()
     try:
-        with rules(task) if task else contextlib.nullcontext():
+        with rules(task, watched) if task else contextlib.nullcontext():
             function = target if case.init is None else target(*case.init)
         if case.state is not None:
             leaves = leaves | _set_parameters(function, convert(case.state, fresh))
-        with rules(task) if task else contextlib.nullcontext():
+        with rules(task, watched) if task else contextlib.nullcontext():
             returned = plain(function(*inputs.values()))
         collected.kind = kind(returned)
         results = [result for result, _ in flatten(returned)]
@@ -41,13 +43,15 @@ def answer(target, case, task=None):
         collected.error = f"{type(error).__name__}: {error}"
     if case.device != "meta":
         after = {name: plain(leaves[name]) for name in before}  # its methods may be the learner's by now
-        unchanged = {
-            name: torch.equal(tensor.nan_to_num(), after[name].detach().nan_to_num()) for name, tensor in before.items()
-        }
+        unchanged = {name: _same(tensor, after[name].detach()) for name, tensor in before.items()}
         collected.changed = [name for name, same in unchanged.items() if not same]
         if not case.gradients:
             collected.changed += [f"{name}.requires_grad" for name, leaf in leaves.items() if leaf.requires_grad]
     return collected
+
+
+def _same(one, other):
+    return torch.equal(one, other) or torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def right_answer(task, case):

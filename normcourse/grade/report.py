@@ -40,10 +40,6 @@ WORDS = {
         "调用了这道题不许调用的函数。",
         "It calls a function that this task is to be solved without.",
     ),
-    "error OtherThreads": (
-        "别的线程还在跑，评分程序看不到它们做什么，所以这道题不给分；请在单元格里等它们结束。",
-        "Other threads were still running, and what they do cannot be seen, so no points; let them end in their cell.",
-    ),
     "error": ("运行时出错。", "It raises an error."),
     "kind": ("返回的东西不对：个数或种类与要求的不同。", "It returns the wrong number or kind of things."),
     "shape": ("结果的形状不对。", "The result has the wrong shape."),

@@ -22,6 +22,7 @@ import time
 import traceback
 import types
 from concurrent.futures import thread as pools
+from unicodedata import normalize
 
 import numpy
 import torch
@@ -209,9 +210,11 @@ def serve(shell, closing, confined):
         SET_THREADS(1)  # OpenMP would start more for an answer, cannot, and ends the process
         torch.set_num_threads = torch.set_num_interop_threads = lambda count: None
         confine.stay_alone()
+    # The second world holds nothing of Python that would be watched, but for NumPy, if it is imported.
+    watched = not header["restricted"] or any("numpy" in normalize("NFKC", cell.source) for cell in cells)
     while True:
         header, body = wire.receive(connection)
-        reply, arrays = respond(shell, solutions, tasks, closing, header, body)
+        reply, arrays = respond(shell, solutions, tasks, closing, watched, header, body)
         wire.send(connection, reply | {"id": header["id"]}, arrays)
 
 
@@ -288,7 +291,7 @@ def run(shell, source):
     return outcome
 
 
-def respond(shell, solutions, tasks, closing, header, body):
+def respond(shell, solutions, tasks, closing, watched, header, body):
     name = header["task"]
     case = wire.read_case(header["case"], body)
     try:
@@ -297,7 +300,7 @@ def respond(shell, solutions, tasks, closing, header, body):
         return wire.write_answer(Answer(error=f"NameError: {name} is not defined"))
     try:
         shell.user_ns.update(known)  # a later cell may have given helpers of this one another meaning
-        given = closing.answer(solution, case, tasks[name])
+        given = closing.answer(solution, case, tasks[name], watched)
         size = sum(tensor.nbytes for tensor in [*given.results, *given.gradients.values()] if not tensor.is_meta)
         if size > header["limit"]:
             raise ValueError(f"the result has {size} bytes, far more than expected")
