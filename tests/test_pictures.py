@@ -10,6 +10,7 @@ import random
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
@@ -155,6 +156,13 @@ def test_no_picture_of_any_notebook_has_a_fault(source, number, request):
             faults = audit.faults(explorer.figure) + faint(explorer.figure)
             if faults:
                 found[language, *position.values()] = faults
+    canvas.set_look("dark")
+    for position in positions:
+        canvas.redraw(
+            explorer.figure, explorer.draw, explorer.experiment(**{n: controls[n].at(i) for n, i in position.items()})
+        )
+        if faults := faint(explorer.figure):
+            found["dark", *position.values()] = faults
     assert not found
 
 
@@ -306,8 +314,6 @@ def test_the_contrast_of_black_and_white_is_21_and_the_audit_sees_grey_on_white(
 
 @pytest.mark.parametrize("look", ["light", "dark"])
 def test_words_over_cells_of_any_colour_can_be_read(look):
-    import pandas as pd
-
     table = pd.DataFrame(np.linspace(0, 1, 30).reshape(5, 6))
     table.iloc[0, 0], table.iloc[1, 1], table.iloc[2, 2] = np.inf, np.nan, 6545.52
     canvas.set_look(look)
@@ -315,6 +321,18 @@ def test_words_over_cells_of_any_colour_can_be_read(look):
     canvas.redraw(figure, lambda frame, ax: canvas.heat_map(ax, frame, 0, 1, beyond=(9.99, "div.")), table)
     assert not faint(figure) and not audit.faults(figure)
     assert [text.get_text() for text in ax.texts].count("div.") == 3
+
+
+@pytest.mark.parametrize("look", ["light", "dark"])
+def test_letters_on_tiles_of_any_colour_can_be_read(look):
+    from normcourse.chapters.batch_norm.drawings import company
+
+    tiles = pd.DataFrame([(s, p) for s in range(4) for p in range(16)], columns=["sentence", "position"])
+    tiles = tiles.assign(character="e", real=tiles["position"] < 12, value=np.linspace(-3, 3, 64), change=0.1)
+    canvas.set_look(look)
+    figure, _ = canvas.new_figure(ncols=1, nrows=2)
+    canvas.redraw(figure, company, pd.concat([tiles.assign(norm=norm) for norm in ("batch_norm", "layer_norm")]))
+    assert len([words for words in audit.texts(figure) if words.text == "e"]) == 96 and not faint(figure)
 
 
 def test_a_picture_after_a_change_of_look_is_that_of_a_new_figure():

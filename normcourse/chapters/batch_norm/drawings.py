@@ -65,12 +65,12 @@ def _shades(values):
     """Blue below zero, orange above, and the more of the paper the nearer to zero."""
     values = np.asarray(values, float)[:, None]
     strength, paper = np.clip(np.abs(values) / 2, 0, 1) * 0.75, np.array(to_rgb(tone("paper")))
-    return paper + strength * (np.where(values > 0, to_rgb(ORANGE), to_rgb(SKY)) - paper)
+    return np.round(255 * (paper + strength * (np.where(values > 0, to_rgb(ORANGE), to_rgb(SKY)) - paper))) / 255
 
 
 def _letter(ax, across, down, word, ground):
-    colour = legible(tone("ink"), to_hex(ground))
-    ax.text(across, down, word, color=colour, ha="center", va="center", fontsize=9.5)
+    mark = ax.text(across, down, word, ha="center", va="center", fontsize=9.5)
+    mark._normcourse_ground = to_hex(ground)
 
 
 def statistics_noise(frame, ax):
