@@ -77,3 +77,9 @@ def test_norms_keep_their_look_in_every_chapter():
     canvas.redraw(figure, mean_share, pd.DataFrame(rows, columns=columns))
     found = [(line.get_color(), line.get_marker(), line.get_linestyle()) for line in ax.lines]
     assert {STYLES[norm] for norm in norms} <= set(found)
+
+
+def test_exponents_in_words_are_raised():
+    assert canvas.powers("10^−0.4 [10^-31, 10^2]") == "10⁻⁰⋅⁴ [10⁻³¹, 10²]"
+    assert canvas.powers("2^(−l/2), x^y") == "2^(−l/2), x^y"
+    assert canvas.raised(-8) == "⁻⁸"

@@ -35,6 +35,7 @@ from .blocks import (  # noqa: F401
     level,
     note,
     number,
+    powers,
     raised,
     setup,
     signed,

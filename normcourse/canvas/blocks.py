@@ -1,6 +1,7 @@
 """What drawings are made of: axes, measured curves with their bands, closed forms, levels, notes, tables in colour."""
 
 import math
+import re
 from collections import ChainMap
 
 import numpy as np
@@ -209,8 +210,13 @@ def number(value, formula=False):
 
 
 def raised(exponent):
-    """An exponent as it is written: -8 as ⁻⁸."""
-    return str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    """An exponent as it is written: -8 as ⁻⁸, 0.5 as ⁰⋅⁵."""
+    return str(exponent).translate(str.maketrans("-−0123456789.", "⁻⁻⁰¹²³⁴⁵⁶⁷⁸⁹⋅"))
+
+
+def powers(words):
+    """Words with the exponents in them raised: 10^−0.4 as 10⁻⁰⋅⁴."""
+    return re.sub(r"\^([-−]?\d+(?:\.\d+)?)", lambda found: raised(found[1]), words)
 
 
 def signed(value, digits, sign=""):

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from .. import canvas
-from ..canvas import GREEN, legible, number, raised, setup, text, tone
+from ..canvas import GREEN, legible, number, powers, raised, setup, text, tone
 from ..chapters.scenes import DASHES, SIDES, boxes
 from ..i18n import language
 from . import cards
@@ -157,7 +157,7 @@ def _finding(claim, measured):
     en = en.removesuffix(" if …")
     if len(claim.settings) == 1:
         ((name, setting),) = claim.settings.items()
-        seen, rule = cards.number(setting, measured[name]), cards.condition(setting)
+        seen, rule = powers(cards.number(setting, measured[name])), powers(cards.condition(setting))
         return f"{claim.id} {zh}：量到 {seen}，规则要 {rule}", f"{claim.id} {en}: measured {seen}, the rule asks {rule}"
     held = [measured[name].holds(*setting.holds_between) for name, setting in claim.settings.items()]
     count, inside = len(held), held.count(True)
@@ -169,7 +169,7 @@ def _finding(claim, measured):
 
 def _words(setting, of_it):
     said = _wrapped({"zh": setting.zh, "en": setting.en}, FITS["zh"], FITS["en"])
-    return f"{said}\n{cards.number(setting, of_it)}"
+    return f"{said}\n{powers(cards.number(setting, of_it))}"
 
 
 def _wrapped(said, zh, en):

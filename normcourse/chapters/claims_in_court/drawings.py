@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.patches import Patch
 
 from ... import canvas
-from ...canvas import BLUE, GREEN, GREY, VERMILLION, VIOLET, note, text
+from ...canvas import BLUE, GREEN, GREY, VERMILLION, VIOLET, note, powers, text
 from ...i18n import TERMS, language, term
 from ..scenes import DASHES, SIDES, boxes, ink, stage
 
@@ -90,7 +90,7 @@ def bench(rows, ax, claim):
         size, both = (8.5, True) if len(rows) <= 7 else (7.5, False)  # too many rows for two lines each
         words = text(_cut(row.zh, 30), _cut(row.en, 58)) if both or language() != "both" else _cut(row.zh, 30)
         note(ax, f"words {line}", 0.5, y, words, fontsize=7 if "\n" in words else size, va="center", linespacing=1.05)
-        note(ax, f"number {line}", BOUND + REACH + 1.5, y, row.number, fontsize=size, va="center")
+        note(ax, f"number {line}", BOUND + REACH + 1.5, y, powers(row.number), fontsize=size, va="center")
 
 
 def places(row):
