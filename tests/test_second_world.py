@@ -236,6 +236,9 @@ I = [
     "np.add(1.0, 0.0, dtype='D')",
     "np.ones(1, 'g')",
     "np.ones(1).astype('longdouble')",
+    "np.linspace(0, 1, 2, dtype='c16', retstep=True)[0]",
+    "np.vectorize(lambda q: (q, q), otypes='DD')(np.ones(1))[0]",
+    "np.vectorize(lambda q: (q, q), otypes='gg')(np.ones(1))[0]",
 ]
 
 
@@ -247,6 +250,21 @@ def test_a_derivative_by_hand_has_real_numbers_of_64_bits(root):
         answer(source, without=("grad",))(X)
     with warnings.catch_warnings(action="ignore"):
         assert answer(source)(X) is not None  # where no derivative is asked for, why not
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "np.array([-1], dtype=object)",
+        "np.zeros(1, [('a', 'c16')])",
+        "np.zeros(2, 'f8,g')",
+        "np.empty(2, 'O')",
+    ],
+)
+def test_a_derivative_by_hand_has_no_arrays_of_anything(made):
+    source = f"import numpy as np\ndef f(x): return ({made} ** 0.5)[0] * x"
+    with pytest.raises(NotUnderstood, match="object"):
+        answer(source, without=("grad",))(X)
 
 
 @pytest.mark.parametrize("root", ["(-1) ** 0.5", "np.array('1j', 'c16')"])
@@ -493,3 +511,12 @@ def test_the_check_needs_no_package_for_it_that_learners_do_not_have():
 
     code = "import sys, normcourse.check.alone; print('RestrictedPython' in sys.modules, 'IPython' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.split() == ["False"] * 2
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_star_brings_what_a_star_has_brought(world):
+    cells = [
+        "%%writefile helpers.py\nfrom torch.nn.functional import *\ndef two(x): return x * 2",
+        "from helpers import *",
+    ]
+    assert torch.equal(answer(*cells, "def f(x): return relu(two(x))", world=world)(X), X * 2)

@@ -18,6 +18,14 @@ HALF = "    match x.dtype:\n        case torch.float16 | torch.bfloat16: return 
     "source",
     [
         "def f(x): return (x * 2).type(x.dtype)",
+        "import torch\ndef f(x):\n    from torch.func import functional_call\n    return x * 2",
+        "import torch\nW = torch.nn.parameter.Parameter(torch.ones(3))\ndef f(x): return (x * 2 * W).detach()",
+        "import numpy as np, torch\ndef f(x): return x * float(np.vdot(np.ones(2), np.ones(2)))",
+        "import torch.nn.functional as F\ndef f(x): return F.avg_pool1d(x.unsqueeze(0), 1)[0] * 2",
+        "class S:\n    def __init__(self, n): self.n = n\n    def __or__(self, other): return S(self.n + other.n)\n"
+        "def f(x): return x * (S(1) | S(1)).n",
+        "def g():\n    yield 1\n    return 2\ndef f(x):\n    steps = g()\n    next(steps)\n    try: next(steps)\n"
+        "    except StopIteration as end: return x * end.value",
         "import torch\ndef f(x): return sum(map(torch.Tensor.float, [x, x.double()]))",
         f"{KIND}def f(x): return x * Kind.TWO.k * Kind(1).value * Kind['ONE'].value * len(Kind) / sum(m.k for m in Kind) * 1.5",
         f"{KIND}def f(x): return x * 2 if Kind(2) is Kind.TWO and Kind.ONE != Kind.TWO and Kind.ONE.name == 'ONE' else x",

@@ -157,12 +157,14 @@ def level(ax, name, y, label=None, below=False, colour=None):
         name_line(ax, f"level {name}", label, colour, [(None, y)], "below" if below else "above")
 
 
-def note(ax, name, x, y, words, colour=None, **style):
-    """Words at a point of the axes (in data coordinates), kept under `name`; labels keep clear of them."""
+def note(ax, name, x, y, words, colour=None, ground=None, **style):
+    """Words at a point of the axes (in data coordinates), kept under `name`; labels keep clear of them. ground: the
+    colour under them, where that is not the paper."""
     style = {"fontsize": 10, "zorder": 6, **style}
     mark = keep(ax, f"note {name}", lambda: ax.text(0, 0, "", **style))
     mark.set(position=(x, y), text=words, color=colour or tone("ink"))
-    mark.set_path_effects([patheffects.withStroke(linewidth=3, foreground=tone("paper"))])
+    mark._normcourse_ground = ground
+    mark.set_path_effects([] if ground else [patheffects.withStroke(linewidth=3, foreground=tone("paper"))])
 
 
 def heat_map(ax, table, low, high, words="{:.2f}", beyond=None, missing=None, size=10):

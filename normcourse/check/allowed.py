@@ -16,7 +16,7 @@ import torch
 from . import kinds
 
 MAGIC = """init call len getitem setitem iter next repr str contains bool lt le eq ne gt ge add sub mul truediv neg pow
-matmul mod floordiv abs radd rsub rmul rtruediv rpow rmatmul iadd isub imul itruediv enter exit"""
+matmul mod floordiv abs or ror and rand xor radd rsub rmul rtruediv rpow rmatmul iadd isub imul itruediv enter exit"""
 MAGIC = {f"__{name}__" for name in MAGIC.split()}
 NAMES = """abs all any bool callable dict divmod enumerate filter float frozenset int isinstance iter len list map
 max min next object ord chr pow property range repr reversed round set slice sorted staticmethod classmethod str sum
@@ -62,7 +62,7 @@ FUNCTIONAL = """binary_cross_entropy celu cosine_similarity cross_entropy dropou
 huber_loss interpolate kl_div l1_loss layer_norm leaky_relu linear log_softmax logsigmoid mse_loss
 nll_loss normalize one_hot pad pairwise_distance relu relu6 rms_norm scaled_dot_product_attention selu
 sigmoid silu smooth_l1_loss softmax softmin softplus softsign tanh tanhshrink unfold batch_norm
-group_norm instance_norm"""
+group_norm instance_norm avg_pool1d adaptive_avg_pool1d threshold bilinear conv1d"""
 NN = """Module Parameter ModuleList ModuleDict ParameterList Sequential Linear Identity LayerNorm RMSNorm
 GroupNorm BatchNorm1d CosineSimilarity Tanh ReLU GELU SiLU Sigmoid Softmax Dropout MSELoss CrossEntropyLoss"""
 LINALG = """cholesky cond cross det diagonal eig eigh eigvals eigvalsh inv lstsq matmul matrix_exp matrix_norm
@@ -78,13 +78,14 @@ median min minimum mod moveaxis multiply nan nan_to_num nanmean nansum ndarray n
 ones ones_like outer pi polyfit polyval power prod ptp ravel reciprocal repeat reshape roll round sign
 sin sinh sort sqrt square squeeze stack std subtract sum swapaxes tan tanh tensordot tile trace
 transpose trapezoid tril triu unique var vstack where zeros zeros_like count_nonzero fromiter interp ndindex int_
-percentile quantile argwhere array_split split issubdtype floating integer isscalar finfo iinfo searchsorted take
+percentile quantile vdot argwhere array_split split issubdtype floating integer isscalar finfo iinfo searchsorted take
 vectorize apply_along_axis"""
 SPREADS = "pstdev pvariance stdev variance"
 SPACES = {
     "torch": TORCH,
     "torch.nn": NN,
     "torch.nn.functional": FUNCTIONAL,
+    "torch.nn.parameter": "Parameter",
     "torch.linalg": LINALG,
     "torch.special": "digamma entr erf erfc erfcx erfinv exp2 expit expm1 gammaln log1p log_ndtr log_softmax logit "
     "logsumexp ndtr ndtri sinc softmax xlogy xlog1py",
@@ -303,6 +304,7 @@ ATTRIBUTES = {
     slice: "start stop step",
     GeneratorType: "send close",
     property: "setter",
+    StopIteration: "value",
     statistics.NormalDist: "pdf cdf inv_cdf",
 }
 ATTRIBUTES = {kind: frozenset(names.split()) for kind, names in ATTRIBUTES.items()}

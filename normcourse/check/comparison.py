@@ -142,7 +142,7 @@ def _wrong_result(mine, exact, number, dtype, case, zh, en):
         return Difference("device", *words)
     if number and mine.dtype in (torch.float16, torch.bfloat16):  # a number has no dtype of its own to be rounded to
         mine = mine.float()
-    wrong = None if case.device == "meta" else _difference(mine.reshape(exact.shape), exact, case)
+    wrong = None if case.device == "meta" else _difference(mine.reshape(exact.shape), exact, case, number=number)
     return wrong and Difference("values", f"{zh}的数值不对：{wrong[0]}", f"{en} is off: {wrong[1]}")
 
 
@@ -181,8 +181,9 @@ def _same(a, b, case):
 
 
 def _eps(result, case):
-    """Of the dtype that a result was computed in: the least precise around, but fp32 where that is half precision."""
-    wide = all(t.dtype == torch.float64 for t in (result, *case.floating))
+    """Of the dtype that a result was computed in: the least precise around, but fp32 where that is half precision.
+    result: None for a number, which could be handed over in any dtype."""
+    wide = all(t.dtype == torch.float64 for t in (result, *case.floating) if t is not None)
     return torch.finfo(torch.float64 if wide else torch.float32).eps
 
 
@@ -192,7 +193,7 @@ def _noise(result, case):
     return TERMS * _eps(result, case) * min(1.0, case.largest)
 
 
-def _difference(mine, exact, case, rounding=None):
+def _difference(mine, exact, case, rounding=None, number=False):
     """None, or the place where two tensors differ most, in both languages. rounding: the relative error allowed;
     without it that of the case or of the dtype."""
     if rounding is None:
@@ -202,7 +203,7 @@ def _difference(mine, exact, case, rounding=None):
         rounding = ROUNDING.get(
             torch.float32 if mine.dtype in HALF and not half else mine.dtype, ROUNDING[torch.float64]
         )
-    noise = _noise(mine, case)
+    noise = _noise(None if number else mine, case)
     if not exact.is_floating_point():
         exact, rounding, noise = exact.double(), 0.0, 0.0
     mine = mine.double()

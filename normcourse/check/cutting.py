@@ -67,7 +67,8 @@ def read(cells):
             code[name] = Part()
         if tree:
             code.setdefault(name, Part()).append((cell, ast.increment_lineno(tree, CELL * cell.number).body))
-    starred = [body for part in code.values() for cell, body in part if STAR.search(cell.source)]
+    parts = [part for name, part in code.items() if name] + [code[""]]  # a star may bring what a star has brought
+    starred = [body for part in parts for cell, body in part if STAR.search(cell.source)]
     for statement in [one for body in starred for one in body]:
         for node in ast.walk(statement):
             if isinstance(node, ast.ImportFrom) and node.names[0].name == "*":

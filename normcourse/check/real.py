@@ -6,18 +6,29 @@ import operator
 
 import numpy
 
+from .cutting import not_understood
 from .rules import ForbiddenCall
 
-POWERS = (pow, operator.pow, operator.ipow)
-CHARACTERS = "FDGg"  # NumPy's dtypes of complex and of longer numbers
+# What of Python makes complex numbers, or takes values out of what NumPy made.
+OPERATORS = (pow, operator.pow, operator.ipow, operator.getitem)
 
 
 def real(value):
-    """The value. Raises: ForbiddenCall for a complex number or array, or a longer one."""
+    """The value. Raises: ForbiddenCall for a complex number or array, or a longer one, also within a tuple or a list;
+    NotUnderstood for arrays of anything, in which such numbers could lie."""
     if type(value) is complex:
         raise ForbiddenCall("complex")
-    if isinstance(value, (numpy.ndarray, numpy.generic)) and value.dtype.char in CHARACTERS:
-        raise ForbiddenCall("complex" if value.dtype.kind == "c" else "numpy.longdouble")
+    if isinstance(value, (numpy.ndarray, numpy.generic)):
+        if value.dtype.kind == "c":
+            raise ForbiddenCall("complex")
+        if value.dtype.kind == "f" and value.dtype.itemsize > 8:
+            raise ForbiddenCall("numpy.longdouble")
+        if value.dtype.kind in "OV":
+            raise not_understood("numpy: dtype=object")
+    elif type(value) in (tuple, list):
+        for part in value:
+            if isinstance(part, (complex, numpy.ndarray, numpy.generic)):
+                real(part)
     return value
 
 
@@ -28,7 +39,7 @@ def watched(value):
     if isinstance(getattr(value, "__self__", None), (numpy.ndarray, numpy.generic)):
         return lambda *arguments, **options: real(value(*arguments, **options))
     of_numpy = isinstance(value, numpy.ufunc) or (getattr(value, "__module__", None) or "").startswith("numpy")
-    makes = (of_numpy and callable(value) and not isinstance(value, type)) or any(value is one for one in POWERS)
+    makes = (of_numpy and callable(value) and not isinstance(value, type)) or any(value is one for one in OPERATORS)
     return _watched(value) if makes else value
 
 

@@ -17,7 +17,6 @@ import functools
 import importlib
 import inspect
 import operator
-import string
 
 import numpy
 import torch
@@ -87,15 +86,6 @@ def _holds(path, spaces=allowed.SPACES):
 MODULE = frozenset(torch.nn.Module().__dict__)
 
 
-class Format(string.Formatter):
-    """`str.format` without looks at attributes and items."""
-
-    def get_field(self, name, arguments, options):
-        if {".", "["} & {*name}:
-            raise not_understood("str.format")  # the name may have been computed
-        return super().get_field(name, arguments, options)
-
-
 CLASSES = (type, kinds.Members)
 
 
@@ -143,9 +133,15 @@ class World:
         if module not in self.spaces:
             names = Builtins(allowed.BUILTINS | {"pow": self.real(pow)})
             space = self.known | {"__builtins__": names, "__name__": "answer"}
-            space |= {"__metaclass__": self._class, "_init_": self._init, "_power_": self.real(operator.pow)}
-            space |= {f"_{kind}_": getattr(self, f"_{kind}") for kind in ("getattr", "write", "import", "type")}
+            space |= {
+                "__metaclass__": self._class,
+                "_init_": self._init,
+                "_import_": self._brought,
+                "_power_": self.real(operator.pow),
+            }
+            space |= {f"_{kind}_": getattr(self, f"_{kind}") for kind in ("getattr", "write", "type")}
             space |= {"_inplacevar_": lambda sign, *values: self.real(INPLACE[sign])(*values)}
+            space |= {name: self.real(space[name]) for name in ("_getitem_",) if name in space}
             space |= {"_words_": _words, "_has_": self._has, "_get_": self._get, "_set_": self._set}
             self.spaces[module] = space, set()
         space, done = self.spaces[module]
@@ -156,12 +152,10 @@ class World:
             fresh = [Plainer(module).visit(one) for place, one in new.items() if place not in done]
             done.update(new)
             compiled = self.compiled(ast.fix_missing_locations(ast.Module(fresh, [])))
-            for key, path in imported.items():  # what is not held is said only where it is used
+            for key, path in imported.items():
                 if GUARDS.match(key) or key == "super":  # none of what the rewritten source calls
                     raise not_understood(key)
-                known = self._knows(path) or self._is_closed(path) or self._is_written(path)
-                known = known or path == "dataclasses.replace"
-                space[key] = self._import(path) if known else Space(path)
+                space[key] = self._brought(path)
             exec(compiled, space)
         if name not in space:
             raise NotUnderstood(where(0, name))
@@ -172,6 +166,11 @@ class World:
 
     def _knows(self, path):
         return _holds(allowed.SAME.get(path, path), self.held) or (self.only and _computes(path))
+
+    def _brought(self, path):
+        """What an import brings; what is not held is said only where it is used."""
+        known = self._knows(path) or self._is_closed(path) or self._is_written(path) or path == "dataclasses.replace"
+        return self._import(path) if known else Space(path)
 
     def _import(self, path):
         path = allowed.SAME.get(path, path)
@@ -207,7 +206,7 @@ class World:
         if kind is Space:
             return self._import(f"{value.path}.{name}")
         if kind is str and name == "format":
-            return functools.partial(Format().format, value)
+            return functools.partial(kinds.Format().format, value)
         parts = getattr(kind, "__match_args__", ()) if isinstance(value, tuple) else ()  # also of x.max(-1)
         if name in parts or (parts and name in ("_asdict", "_replace") and hasattr(kind, name)):
             return getattr(value, name)

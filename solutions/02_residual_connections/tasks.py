@@ -91,11 +91,13 @@ def visible_residual_block_backward(g):
 
 
 def _near_the_kink(x, W1):
-    """Move each row of x to where one neuron after another has ±1e-9 before ReLU: finite differences step over its kink,
-    or are so small that rounding is left of them."""
+    """Move each row of x to where all neurons that it can satisfy, but for one, have ±1e-9 before ReLU: finite
+    differences to either side step over some kink, or are so small that rounding is left of them."""
+    count = min(x.shape[-1] - 1, len(W1))
     for i, row in enumerate(x):
-        w = W1[i % len(W1)]
-        row -= (row @ w - (-1) ** i * 1e-9) / (w @ w) * w
+        some = W1[(i + torch.arange(count)) % len(W1)]
+        wanted = 1e-9 * (-1.0) ** ((i + torch.arange(count)) // 2 + i)
+        row -= torch.linalg.pinv(some) @ (some @ row - wanted.to(row))
 
 
 def hidden_residual_block_backward(g):

@@ -70,6 +70,12 @@ for name, tries, step, slope in [
      "np.asarray(plain(wide + 1e-30 * np.array('1j', 'c16') * j) * -np.array('1j', 'c16'), dtype=float) / 1e-30"),
     ("complex_by_a_root", "the same, with i from Python", 1.0,
      "np.asarray(plain(wide + 1e-30 * (-1) ** 0.5 * j) * -(-1) ** 0.5, dtype=float) / 1e-30"),
+    ("complex_in_objects", "the same, with i in an array of anything", 1.0,
+     "np.asarray(plain(wide + 1e-30 * np.power(np.array([-1], dtype=object), 0.5)[0] * j)"
+     " * -np.power(np.array([-1], dtype=object), 0.5)[0], dtype=float) / 1e-30"),
+    ("complex_in_a_tuple", "the same, with room for i in a tuple", 1.0,
+     "(lambda room: (room.__setitem__(0, '1j'), np.asarray(plain(wide + 1e-30 * room[0] * j) * -room[0], dtype=float))[1] / 1e-30)"
+     "(np.linspace(0, 1, 2, dtype='c16', retstep=True)[0])"),
     ("longer_numbers", "differentiates by differences of numbers of 80 bits", 1e-6,
      CENTRAL.replace("wide", "wide.astype('g')").replace("WEIGHTS", "[(1, 2 / 3), (2, -1 / 12)]")),
 ]:  # fmt: skip

@@ -133,7 +133,8 @@ def counts(frame, ax):
             count = int(table.loc[group].get(kind, 0))
             boxes(ax, left, row - 0.36, count, 0.72, facecolors=colour, linewidths=1, edgecolors=canvas.tone("paper"))
             if count:
-                note(ax, f"{group} {kind}", left + count / 2, row, str(count), ha="center", va="center", fontsize=9)
+                style = {"ground": colour, "ha": "center", "va": "center", "fontsize": 9}
+                note(ax, f"{group} {kind}", left + count / 2, row, str(count), **style)
             left += count
     ax.set_yticks(range(len(groups)), [term(group) for group in groups])
     handles = [Patch(facecolor=colour, label=term(kind)) for kind, colour in KINDS.items() if kind in table]

@@ -52,7 +52,7 @@ def draw(frame, axes):
         here = DEPTH - back
         ax.plot(0, here, "o", markersize=8 + 14 * min(gradient[here], 1.6), color=_colour(gradient[here]), zorder=7,
                 markeredgecolor=ink())  # fmt: skip
-        note(ax, "gradient", -8.7, here, f"{text('梯度', 'gradient', ' ')} {gradient[here]:.2f}", va="center")
+        note(ax, "gradient", -8.7, -0.9, f"{text('梯度', 'gradient', ' ')} {gradient[here]:.2f}", va="center")
         note(ax, "top", 0, DEPTH + 0.45, f"{text('方差', 'variance', ' ')} {variance[-1]:.1f}", ha="center")
         boxes(ax, 3.4, -1.0, 1.2, 0.18, facecolors=GREY)
         note(ax, "norm", 4.8, -0.9, text("归一化", "norm", " "), va="center")

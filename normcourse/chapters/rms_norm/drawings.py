@@ -142,7 +142,7 @@ def norm_quality(frame, axes):
         mean = rows.groupby("learning_rate")["held_out_loss"].mean()
         curve(left, norm, mean.index * beside, mean, norm_name(norm), norm, marker="")
     left.axvline(here, color=GREY, linewidth=10, alpha=0.2)
-    note(left, "recorded", 2.4e-4, 2.22, f"{recorded()} {frame['date'].iloc[0]}", tone("soft"))
+    note(left, "recorded", 2.4e-4, 3.38, f"{recorded()} {frame['date'].iloc[0]}", tone("soft"), va="top")
     by_seed = frame[frame["learning_rate"] == here].pivot(index="seed", columns="norm", values="held_out_loss")
     difference = by_seed[other] - by_seed["layer_norm"]
     zh, en = each(by_seed[["layer_norm", other]].mean(), lambda loss: f"{loss:.3f}" if loss < DIVERGED else "—")
