@@ -3,11 +3,7 @@
 What the real ones do behind the scenes is left out: no machinery of enum, no engine of autograd is within reach.
 """
 
-import string
-
 import torch
-
-from .cutting import not_understood
 
 
 class Namespace:
@@ -138,12 +134,3 @@ class StrEnum(Valued):
 
 
 BASES = (Namespace, Kept, Function, Enum, Valued, IntEnum, StrEnum)
-
-
-class Format(string.Formatter):
-    """`str.format` without looks at attributes and items."""
-
-    def get_field(self, name, arguments, options):
-        if {".", "["} & {*name}:
-            raise not_understood("str.format")  # the name may have been computed
-        return super().get_field(name, arguments, options)

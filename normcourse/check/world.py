@@ -17,6 +17,7 @@ import functools
 import importlib
 import inspect
 import operator
+import string
 
 import numpy
 import torch
@@ -27,10 +28,7 @@ from .cutting import NotUnderstood, cut, not_understood, where
 from .launches import Launches, Tensor
 from .plainer import GUARDS, WORDS, Plainer
 from .rules import ForbiddenCall
-
-INPLACE = {"*=": operator.imul, "/=": operator.itruediv, "%=": operator.imod, "**=": operator.ipow, "-=": operator.isub}
-INPLACE |= {"<<=": operator.ilshift, ">>=": operator.irshift, "|=": operator.ior, "&=": operator.iand}
-INPLACE |= {"^=": operator.ixor, "//=": operator.ifloordiv, "@=": operator.imatmul, "+=": operator.iadd}
+from .writer import INPLACE, MODULE, Writer
 
 
 class Arrays(type):
@@ -83,7 +81,13 @@ def _holds(path, spaces=allowed.SPACES):
     return path in spaces or stands or name in spaces.get(space, ())
 
 
-MODULE = frozenset(torch.nn.Module().__dict__)
+class Format(string.Formatter):
+    """`str.format` without looks at attributes and items."""
+
+    def get_field(self, name, arguments, options):
+        if {".", "["} & {*name}:
+            raise not_understood("str.format")  # the name may have been computed
+        return super().get_field(name, arguments, options)
 
 
 CLASSES = (type, kinds.Members)
@@ -206,7 +210,7 @@ class World:
         if kind is Space:
             return self._import(f"{value.path}.{name}")
         if kind is str and name == "format":
-            return functools.partial(kinds.Format().format, value)
+            return functools.partial(Format().format, value)
         parts = getattr(kind, "__match_args__", ()) if isinstance(value, tuple) else ()  # also of x.max(-1)
         if name in parts or (parts and name in ("_asdict", "_replace") and hasattr(kind, name)):
             return getattr(value, name)
@@ -304,32 +308,6 @@ class World:
     def _may_derive(self, base):
         named = base.__bases__ == (tuple,) and hasattr(base, "_fields")  # a namedtuple
         return base in (object, torch.nn.Module) or base in allowed.ERRORS or named or base in self.own
-
-
-class Writer:
-    """What is written to: items of anything that has some, attributes of objects of the answer's own classes."""
-
-    __slots__ = ("own", "value")
-
-    def __init__(self, value, own):
-        object.__setattr__(self, "value", value)
-        object.__setattr__(self, "own", own)
-
-    def __setitem__(self, key, item):
-        self.value[key] = item
-
-    def __delitem__(self, key):
-        del self.value[key]
-
-    def takes(self, name, item):
-        of_tensor = isinstance(self.value, torch.Tensor) and name in ("requires_grad", "grad", "data")
-        of_layer = type(self.value) in allowed.LAYERS and name in ("weight", "bias")
-        return of_tensor or (of_layer and type(item) is torch.nn.Parameter) or (self.own and name not in MODULE)
-
-    def __setattr__(self, name, item):
-        if not self.takes(name, item):
-            raise not_understood(f"{type(self.value).__name__}.{name} = …")
-        setattr(self.value, name, item)
 
 
 def _computes(path):
