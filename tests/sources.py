@@ -70,5 +70,5 @@ NOT_UNDERSTOOD = [
         3,
     ),
     ("def f(x):\n    async def g(): pass\n    return g()", 2),
-    ("def f(x):\n    from os import getcwd\n    return getcwd()", 2),
+    ("def f(x):\n    from os import getcwd\n    return getcwd()", 3),
 ]
