@@ -142,10 +142,10 @@ class World:
                 "_init_": self._init,
                 "_import_": self._brought,
                 "_power_": self.real(operator.pow),
+                "_getitem_": self.real(operator.getitem),
             }
             space |= {f"_{kind}_": getattr(self, f"_{kind}") for kind in ("getattr", "write", "type")}
             space |= {"_inplacevar_": lambda sign, *values: self.real(INPLACE[sign])(*values)}
-            space |= {name: self.real(space[name]) for name in ("_getitem_",) if name in space}
             space |= {"_words_": _words, "_has_": self._has, "_get_": self._get, "_set_": self._set}
             self.spaces[module] = space, set()
         space, done = self.spaces[module]

@@ -1,7 +1,6 @@
 """The judge's second world (`check.world`): RestrictedPython rewrites the source, and is the wall."""
 
 import ast
-import operator
 
 import torch
 from RestrictedPython import RestrictingNodeTransformer, compile_restricted_exec
@@ -93,7 +92,7 @@ def _attribute(module, name, found=torch.nn.Module.__getattr__):
 
 
 class Restricted(World):
-    known = {"_getitem_": operator.getitem, "_getiter_": iter, "_apply_": _apply}
+    known = {"_getiter_": iter, "_apply_": _apply}
     known |= {"_unpack_sequence_": guarded_unpack_sequence, "_iter_unpack_sequence_": guarded_iter_unpack_sequence}
 
     def answer(self, code, name):

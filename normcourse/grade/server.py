@@ -219,8 +219,8 @@ def serve(shell, closing, confined):
 
 
 def _end_idle_threads(shell):
-    """End the threads that wait for nothing: the monitor of tqdm, those of thread pools, the loop of `%%bash`. Some
-    tasks count only if there is no other thread."""
+    """End the threads that wait for nothing: the monitor of tqdm, those of thread pools, the loop of `%%bash`:
+    nothing runs beside the answers."""
     with contextlib.suppress(Exception):
         sys.modules["tqdm"].tqdm.monitor.exit()
     with contextlib.suppress(Exception):
