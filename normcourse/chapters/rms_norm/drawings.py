@@ -142,13 +142,13 @@ def norm_quality(frame, axes):
         mean = rows.groupby("learning_rate")["held_out_loss"].mean()
         curve(left, norm, mean.index * beside, mean, norm_name(norm), norm, marker="")
     left.axvline(here, color=GREY, linewidth=10, alpha=0.2)
-    note(left, "recorded", 2.4e-4, 3.38, f"{recorded()} {frame['date'].iloc[0]}", tone("soft"), va="top")
     by_seed = frame[frame["learning_rate"] == here].pivot(index="seed", columns="norm", values="held_out_loss")
     difference = by_seed[other] - by_seed["layer_norm"]
     zh, en = each(by_seed[["layer_norm", other]].mean(), lambda loss: f"{loss:.3f}" if loss < DIVERGED else "—")
     finding(left, f"学习率 {here:g}：{zh}", f"rate {here:g}: {en}")
     reach = 0.06 if other == "rms_norm" else 0.6
     setup(right, ("种子", "seed"), ("损失之差（nat）", "difference (nats)"), (-0.5, 9.5), (-reach, reach))
+    note(right, "recorded", -0.3, 0.97 * reach, f"{recorded()} {frame['date'].iloc[0]}", tone("soft"), va="top")
     level(right, "zero", 0)
     curve(right, f"difference {other}", difference.index, difference, placement=other, linestyle="", markevery=1)
     diverged = (by_seed[other] > DIVERGED).sum()
